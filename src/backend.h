@@ -1,0 +1,85 @@
+/* The one seam. A backend turns a started operation into results; time, the wait for something to happen and every
+ * system call about descriptors are reached through it and through nothing else. It calls no user code, knows no timers
+ * and keeps no policy: order, credit, cancel, deadlines and close are the core's, once for all backends.
+ *
+ *      core                                    backend
+ *       start(op)  ------------------------->   (SQE prepared; handle marked)
+ *       cancel(op) ------------------------->   "give it back soon"
+ *       wait(until) ------------------------>   submit, sleep
+ *       reap(&event) until false <-----------   one result at a time, at the pace the core sets
+ *
+ * An operation between start() and the event without `more` that answers it is ACTIVE: the backend may use its
+ * queue_next, the lower flags and, for what the row allows, its arguments. After that event the backend holds no
+ * reference to it, and neither does the kernel. */
+#ifndef PROI_BACKEND_H
+#define PROI_BACKEND_H
+
+#include <proactor.h>
+
+/* One result. `res` as the system call would have it: 0 is not yet an end of file. A multishot receive without `more`
+ * and -ENOBUFS found no memory; -ECANCELED is what a cancelled operation says unless its result won. */
+struct proi_event {
+    struct pro_op *op;
+    struct pro_slice *slice;
+    int32_t res;
+    bool more;
+};
+
+/* What needs no waiting: each returns at once, 0 (or what its comment says) or a negative errno. */
+struct proi_control {
+    int (*socket)(struct pro_loop *loop, int family, int type, int protocol); /* a descriptor */
+    int (*listen)(struct pro_loop *loop, int fd, const struct sockaddr *address, socklen_t length, int backlog,
+                  unsigned flags);
+    int (*name)(struct pro_loop *loop, int fd, bool peer, struct sockaddr_storage *ret, socklen_t *ret_length);
+    int (*set)(struct pro_loop *loop, int fd, int level, int name, const void *value, socklen_t length);
+    int (*get)(struct pro_loop *loop, int fd, int level, int name, void *value, socklen_t *length);
+    int (*try_send)(struct pro_loop *loop, int fd, const void *data, size_t size); /* bytes */
+    int (*close)(struct pro_loop *loop, int fd);
+    void (*reset)(struct pro_loop *loop, int fd);     /* the connection, for whoever holds it; else nothing */
+    bool (*is_stream)(struct pro_loop *loop, int fd); /* where 0 bytes are the end */
+};
+
+struct proi_backend {
+    enum pro_backend_kind kind;
+
+    /* Sets loop->backend_state and adds what it found to the description. On failure it leaves nothing behind, and
+     * the reason in the description. */
+    int (*init)(struct pro_loop *loop, const struct pro_config *config);
+    /* Nothing is active. `forked`: only this process's copies may go, nothing that the parent shares is touched. */
+    void (*fini)(struct pro_loop *loop, bool forked);
+    /* Once, on the loop's thread, before the first start(). */
+    int (*enable)(struct pro_loop *loop);
+
+    /* 0; -EAGAIN: no room before the next wait(), ask again then; -ENOBUFS: a receive from a pool that is dry. */
+    int (*start)(struct pro_loop *loop, struct pro_op *op);
+    /* 0, or -EAGAIN as above. Asked once for an active operation. */
+    int (*cancel)(struct pro_loop *loop, struct pro_op *op);
+    /* Submits what was started, and returns when something has completed, when woken, or at `until` (0: at once). A
+     * failure is final: the backend is broken. */
+    int (*wait)(struct pro_loop *loop, uint64_t until);
+    /* Takes the next event of those that were there when wait() returned; false when there is none left. */
+    bool (*reap)(struct pro_loop *loop, struct proi_event *ret_event);
+
+    /* The descriptor is about to be closed or given away: nothing is in flight on it. */
+    void (*forget)(struct pro_loop *loop, struct pro_handle *handle);
+    /* The pool will not be used on this loop any more: nothing is in flight on it. */
+    void (*forget_pool)(struct pro_loop *loop, struct pro_pool *pool);
+
+    uint64_t (*now)(void *backend_state);
+    /* A descriptor, the caller's, which ends wait() when written to as an eventfd; watched until fini. */
+    int (*waker)(struct pro_loop *loop);
+    /* For pro_loop_fd: a descriptor that is readable once something completed; and a note that nothing but an event or
+     * the time `until` (0: at once) needs a run. */
+    int (*pollable)(struct pro_loop *loop);
+    void (*pollable_arm)(struct pro_loop *loop, uint64_t until);
+
+    const struct proi_control *control;
+};
+
+extern const struct proi_backend proi_backend_uring, proi_backend_epoll;
+extern const struct proi_control proi_control_kernel;
+
+/* Chooses and initialises: fills loop->backend, or fails with everything undone. */
+int proi_backend_select(struct pro_loop *loop, const struct pro_config *config);
+
+#endif

@@ -1,0 +1,568 @@
+/* The reactor: readiness is turned into completions.
+ *
+ *      start --> ready queue --> system call --> event
+ *                    ^               |
+ *                    |             EAGAIN
+ *      epoll_wait ---'               v
+ *       (an edge)  <-------- waiting, the handle marked
+ *
+ * The happy path: an operation is tried at once, in the turn it was started in, and completes without epoll having
+ * heard of the descriptor. Only the first EAGAIN registers it, once, for both directions and edge-triggered; no other
+ * epoll_ctl follows until it is closed. From then on two marks on the handle say that the last attempt to read or
+ * write found nothing, and an edge takes them off.
+ *
+ * A receive on a stream that got less than it asked for has emptied the socket, and that saves the call which would
+ * only say EAGAIN: what comes later makes an edge. The exception is a peer that has closed its end, since that edge may
+ * be past; EPOLLRDHUP tells, and then one reads to the end.
+ *
+ * A multishot goes to the end of the ready queue after every piece, and reap() runs each entry once, so a turn gives
+ * every handle one system call.
+ *
+ * Possible failure modes. Descriptors that epoll refuses (regular files) never block, so they never get that far. A
+ * descriptor that may block is asked with poll(2), or with flags that forbid blocking, before it is touched; see
+ * docs/backends.md for what that cannot cover. An epoll_ctl that fails for want of memory is the operation's error. */
+#include "backend.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "embed.h"
+#include "loop.h"
+#include "pool.h"
+#include "sigpipe.h"
+
+enum {
+    EVENTS = 128,
+    SEND_IOVS = 64,
+    CAREFUL_WRITE = 256, /* bytes; what a terminal takes without waiting when it says that it is writable */
+};
+
+/* handle->backend_flags */
+enum {
+    REGISTERED = 1 << 0,
+    NO_READ = 1 << 1,  /* the last attempt would have blocked: wait for an edge */
+    NO_WRITE = 1 << 2,
+    HANGUP = 1 << 3,   /* the peer's end is closed: an end of file is to be read */
+    BLOCKING = 1 << 4, /* lacks O_NONBLOCK, ... */
+    ASKED = 1 << 5,    /* ... which was looked up */
+    UNWATCHED = 1 << 6, /* epoll refuses it: always ready */
+};
+
+struct epoll {
+    int fd;
+    bool nosignal, no_pwait2;
+    uint32_t ready_count; /* entries of the ready queue */
+    uint32_t limit;       /* those that were there when wait() returned */
+    struct proi_queue ready;
+    struct proi_embed embed;
+    struct epoll_event events[EVENTS];
+};
+
+static struct epoll *state(const struct pro_loop *loop)
+{
+    return loop->backend_state;
+}
+
+static void make_ready(struct epoll *ep, struct pro_op *op)
+{
+    if (op->flags & PROI_INQUEUE)
+        return;
+    op->flags |= PROI_INQUEUE;
+    proi_queue_push(&ep->ready, op);
+    ep->ready_count++;
+}
+
+/* Makes sure that an edge will come. 1 if none will, because the descriptor is always ready. */
+static int watch(struct epoll *ep, struct pro_handle *handle)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET, .data.ptr = handle};
+    if (handle->backend_flags & (REGISTERED | UNWATCHED))
+        return handle->backend_flags & UNWATCHED ? 1 : 0;
+    if (epoll_ctl(ep->fd, EPOLL_CTL_ADD, handle->fd, &event) == 0) {
+        handle->backend_flags |= REGISTERED;
+        return 0;
+    }
+    if (errno != EPERM)
+        return -errno;
+    handle->backend_flags |= UNWATCHED;
+    return 1;
+}
+
+/* --- the system calls -------------------------------------------------------------------------------------------- */
+
+static int result(ssize_t r)
+{
+    return r < 0 ? -errno : (int)r;
+}
+
+static bool ready_now(int fd, short events)
+{
+    struct pollfd pollfd = {.fd = fd, .events = events};
+    return poll(&pollfd, 1, 0) > 0;
+}
+
+/* Adopted descriptors keep their flags, so some may block. */
+static bool may_block(struct pro_handle *handle)
+{
+    if (!(handle->backend_flags & ASKED)) {
+        int flags = fcntl(handle->fd, F_GETFL);
+        handle->backend_flags |= (uint16_t)(ASKED | (flags >= 0 && !(flags & O_NONBLOCK) ? BLOCKING : 0));
+    }
+    return handle->backend_flags & BLOCKING;
+}
+
+static int do_recv(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    (void)loop, (void)event;
+    char *data = op->u.io.data;
+    uint32_t moved = op->u.io.moved;
+    return result(recv(op->owner.handle->fd, data + moved, op->u.io.size - moved, MSG_DONTWAIT));
+}
+
+/* A stream that brought less than was asked for is empty. */
+static void note_short(struct pro_loop *loop, struct pro_handle *handle)
+{
+    if (handle->backend_flags & HANGUP || !(handle->backend_flags & REGISTERED))
+        return;
+    if (!(handle->flags & PROI_H_KNOWN)) {
+        bool stream = loop->backend->control->is_stream(loop, handle->fd);
+        handle->flags |= (uint16_t)(PROI_H_KNOWN | (stream ? PROI_H_STREAM : 0));
+    }
+    if (handle->flags & PROI_H_STREAM)
+        handle->backend_flags |= NO_READ;
+}
+
+static int do_recv_multi(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    struct pro_handle *handle = op->owner.handle;
+    struct pro_pool *pool = op->u.stream.pool;
+    uint32_t size = op->u.stream.armed ? op->u.stream.armed : op->u.stream.credit;
+    struct pro_buffer *buffer = proi_pool_take(pool);
+    if (!buffer)
+        return -ENOBUFS;
+    size = size < pool->buffer_size ? size : pool->buffer_size;
+    int n = result(recv(handle->fd, buffer->data, size, MSG_DONTWAIT));
+    if (n <= 0) {
+        proi_pool_give(buffer);
+        return n;
+    }
+    if ((uint32_t)n < size)
+        note_short(loop, handle);
+    event->slice = proi_pool_lend(buffer, handle, (uint32_t)n);
+    if ((uint32_t)n < op->u.stream.armed && proi_pool_room(pool, handle) > 0) {
+        op->u.stream.armed -= (uint32_t)n;
+        event->more = true;
+    }
+    return n;
+}
+
+static int do_accept(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    (void)loop;
+    struct pro_handle *handle = op->owner.handle;
+    if (may_block(handle) && !ready_now(handle->fd, POLLIN))
+        return -EAGAIN;
+    int fd = result(accept4(handle->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    event->more = fd >= 0 && op->code == PROI_ACCEPT_MULTI;
+    return fd;
+}
+
+/* A blocking socket is made to give up at once by its send timeout, which connect(2) heeds; nobody shares a socket that
+ * is not connected yet. */
+static int connect_blocking(int fd, const struct sockaddr *address, socklen_t length)
+{
+    struct timeval before = {0, 0}, least = {0, 1};
+    socklen_t size = sizeof before;
+    getsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &before, &size);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &least, sizeof least);
+    int r = result(connect(fd, address, length));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &before, sizeof before);
+    return r;
+}
+
+/* `moved` says that connect(2) has been called. */
+static int do_connect(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    (void)loop, (void)event;
+    struct pro_handle *handle = op->owner.handle;
+    int error = 0;
+    socklen_t length = sizeof error;
+    if (op->u.io.moved == 0) {
+        const struct sockaddr *address = op->u.io.data;
+        int r = may_block(handle) ? connect_blocking(handle->fd, address, op->u.io.size)
+                                  : result(connect(handle->fd, address, op->u.io.size));
+        op->u.io.moved = r == -EINPROGRESS || r == -EINTR;
+        if (r != -EINPROGRESS && r != -EINTR)
+            return r == -EAGAIN ? -ECONNREFUSED : r; /* a Unix listener's full backlog, of which no edge tells */
+    }
+    if (!ready_now(handle->fd, POLLOUT))
+        return -EAGAIN;
+    return getsockopt(handle->fd, SOL_SOCKET, SO_ERROR, &error, &length) < 0 ? -errno : -error;
+}
+
+static int gather(const struct pro_op *op, struct iovec *iovs, size_t *ret_bytes)
+{
+    int count = 0;
+    *ret_bytes = 0;
+    for (const struct pro_slice *s = op->u.io.data; s && count < SEND_IOVS; s = s->next) {
+        iovs[count++] = (struct iovec){s->data, s->size};
+        *ret_bytes += s->size;
+    }
+    return count;
+}
+
+static int do_send(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    (void)loop, (void)event;
+    struct iovec iovs[SEND_IOVS];
+    struct msghdr message = {.msg_iov = op->u.io.data, .msg_iovlen = op->u.io.size};
+    struct pro_handle *handle = op->owner.handle;
+    size_t bytes = op->u.io.offset;
+    int more = op->flags & PROI_ALL ? MSG_MORE : 0;
+    if (op->code == PROI_SEND_SLICES) {
+        message.msg_iov = iovs;
+        message.msg_iovlen = (size_t)gather(op, iovs, &bytes);
+        more = bytes < op->u.io.offset ? MSG_MORE : 0;
+    }
+    int n = result(sendmsg(handle->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL | more));
+    if (n > 0 && (size_t)n < bytes && handle->backend_flags & REGISTERED)
+        handle->backend_flags |= NO_WRITE;
+    return n;
+}
+
+/* Files and non-blocking descriptors as they are; of the others pipes know RWF_NOWAIT, and the rest is asked first. A
+ * file, too, may say EAGAIN then, and is found out to be one when epoll refuses it. */
+static bool as_it_is(struct pro_handle *handle)
+{
+    return !may_block(handle) || handle->backend_flags & UNWATCHED;
+}
+
+static int do_read(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    (void)loop, (void)event;
+    struct pro_handle *handle = op->owner.handle;
+    struct iovec iov = {op->u.io.data, op->u.io.size};
+    off_t offset = op->u.io.offset == PRO_STREAM ? -1 : (off_t)op->u.io.offset;
+    if (as_it_is(handle))
+        return result(preadv2(handle->fd, &iov, 1, offset, 0));
+    int n = result(preadv2(handle->fd, &iov, 1, offset, RWF_NOWAIT));
+    if (n != -EOPNOTSUPP)
+        return n;
+    return ready_now(handle->fd, POLLIN) ? result(preadv2(handle->fd, &iov, 1, offset, 0)) : -EAGAIN;
+}
+
+static int write_quietly(const struct epoll *ep, int fd, const struct iovec *iov, off_t offset, int flags)
+{
+    struct proi_sigpipe held;
+    if (ep->nosignal)
+        return result(pwritev2(fd, iov, 1, offset, flags | RWF_NOSIGNAL));
+    proi_sigpipe_hold(&held);
+    int n = result(pwritev2(fd, iov, 1, offset, flags));
+    proi_sigpipe_release(&held);
+    return n;
+}
+
+static int do_write(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    (void)event;
+    struct pro_handle *handle = op->owner.handle;
+    uint32_t moved = op->u.io.moved;
+    struct iovec iov = {(char *)op->u.io.data + moved, op->u.io.size - moved};
+    off_t offset = op->u.io.offset == PRO_STREAM ? -1 : (off_t)(op->u.io.offset + moved);
+    if (as_it_is(handle))
+        return write_quietly(state(loop), handle->fd, &iov, offset, 0);
+    int n = write_quietly(state(loop), handle->fd, &iov, offset, RWF_NOWAIT);
+    if (n != -EOPNOTSUPP)
+        return n;
+    if (!ready_now(handle->fd, POLLOUT))
+        return -EAGAIN;
+    if (iov.iov_len > CAREFUL_WRITE)
+        iov.iov_len = CAREFUL_WRITE;
+    return write_quietly(state(loop), handle->fd, &iov, offset, 0);
+}
+
+static int do_shutdown(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    (void)loop, (void)event;
+    return result(shutdown(op->owner.handle->fd, (int)op->u.io.size));
+}
+
+/* The present state; 0 events is "wait for an edge". */
+static int do_poll(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    (void)loop, (void)event;
+    struct pollfd pollfd = {.fd = op->owner.handle->fd, .events = (short)op->u.io.size};
+    int r = result(poll(&pollfd, 1, 0));
+    if (r < 0)
+        return r;
+    if (pollfd.revents & POLLNVAL)
+        return -EBADF;
+    return pollfd.revents ? pollfd.revents : -EAGAIN;
+}
+
+/* `moved` collects the events of edges. The first report is made by the registration, which is an edge if one of the
+ * events holds, or by a look where the descriptor is registered already or cannot be. */
+static int do_poll_multi(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    struct pro_handle *handle = op->owner.handle;
+    int events = (int)op->u.io.moved;
+    if (!(op->flags & PROI_PRIVATE)) {
+        bool registered = handle->backend_flags & REGISTERED;
+        int r = watch(state(loop), handle);
+        if (r < 0)
+            return r;
+        if (registered || r > 0)
+            events = do_poll(loop, op, event);
+    }
+    op->flags |= PROI_PRIVATE;
+    op->u.io.moved = 0;
+    event->more = events > 0;
+    return events == 0 ? -EAGAIN : events;
+}
+
+static int do_close(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    (void)loop, (void)event;
+    return result(close(op->owner.handle->fd));
+}
+
+static const struct {
+    int (*perform)(struct pro_loop *loop, struct pro_op *op, struct proi_event *event);
+    uint16_t waits; /* the mark that says to wait for an edge */
+} rows[PROI_CODES] = {
+    [PROI_RECV] = {do_recv, NO_READ},
+    [PROI_RECV_MULTI] = {do_recv_multi, NO_READ},
+    [PROI_ACCEPT] = {do_accept, NO_READ},
+    [PROI_ACCEPT_MULTI] = {do_accept, NO_READ},
+    [PROI_READ] = {do_read, NO_READ},
+    [PROI_CONNECT] = {do_connect, NO_WRITE},
+    [PROI_SEND] = {do_send, NO_WRITE},
+    [PROI_SEND_SLICES] = {do_send, NO_WRITE},
+    [PROI_WRITE] = {do_write, NO_WRITE},
+    [PROI_SHUTDOWN] = {do_shutdown, 0},
+    [PROI_POLL] = {do_poll, 0},
+    [PROI_POLL_MULTI] = {do_poll_multi, 0},
+    [PROI_CLOSE] = {do_close, 0},
+};
+
+/* --- readiness ------------------------------------------------------------------------------------------------------ */
+
+static void wake_first(struct epoll *ep, struct pro_op *op)
+{
+    if (op && op->state == PROI_ACTIVE)
+        make_ready(ep, op);
+}
+
+static void on_edge(struct epoll *ep, struct pro_handle *handle, uint32_t events)
+{
+    if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
+        handle->backend_flags |= HANGUP;
+    if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
+        handle->backend_flags &= (uint16_t)~NO_READ;
+        wake_first(ep, handle->receives);
+    }
+    if (events & (EPOLLOUT | EPOLLHUP | EPOLLERR)) {
+        handle->backend_flags &= (uint16_t)~NO_WRITE;
+        wake_first(ep, handle->sends);
+    }
+    for (struct pro_op *op = handle->others; op; op = op->link_next) {
+        uint32_t wanted = events & (op->u.io.size | EPOLLHUP | EPOLLERR);
+        if (op->state != PROI_ACTIVE || op->code == PROI_CLOSE || !wanted)
+            continue;
+        op->u.io.moved |= wanted;
+        make_ready(ep, op);
+    }
+}
+
+static int epoll_start(struct pro_loop *loop, struct pro_op *op)
+{
+    struct epoll *ep = state(loop);
+    if (op->code == PROI_RECV_MULTI && !proi_pool_stock(op->u.stream.pool))
+        return -ENOBUFS;
+    if (!(op->owner.handle->backend_flags & rows[op->code].waits))
+        make_ready(ep, op);
+    return 0;
+}
+
+static int epoll_cancel(struct pro_loop *loop, struct pro_op *op)
+{
+    make_ready(state(loop), op); /* reap() sees that it was asked for */
+    return 0;
+}
+
+static bool epoll_reap(struct pro_loop *loop, struct proi_event *ret_event)
+{
+    struct epoll *ep = state(loop);
+    while (ep->limit > 0) {
+        struct pro_op *op = proi_queue_pop(&ep->ready);
+        struct pro_handle *handle = op->owner.handle;
+        ep->limit--;
+        ep->ready_count--;
+        op->flags &= (uint16_t)~PROI_INQUEUE;
+        *ret_event = (struct proi_event){.op = op, .res = -ECANCELED};
+        if (op->flags & PROI_ASKED)
+            return true;
+        int res = rows[op->code].perform(loop, op, ret_event);
+        if (res == -EAGAIN) {
+            handle->backend_flags |= rows[op->code].waits;
+            res = watch(ep, handle);
+            if (res == 0)
+                continue;
+            if (res > 0) { /* no edge will come: a file, which is read and written as it is now */
+                handle->backend_flags &= (uint16_t) ~(NO_READ | NO_WRITE);
+                if (rows[op->code].waits)
+                    make_ready(ep, op);
+                continue;
+            }
+        }
+        ret_event->res = res;
+        if (ret_event->more && !(handle->backend_flags & rows[op->code].waits) && rows[op->code].waits)
+            make_ready(ep, op);
+        return true;
+    }
+    return false;
+}
+
+/* --- waiting --------------------------------------------------------------------------------------------------------- */
+
+static uint64_t epoll_now(void *backend_state)
+{
+    (void)backend_state;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* Kernels before 5.11 wait in milliseconds; rounded up, so that nothing is early. */
+static int wait_coarse(struct epoll *ep, const struct timespec *timeout)
+{
+    int ms = -1;
+    if (timeout)
+        ms = timeout->tv_sec >= 86400 ? 86400000 : (int)(timeout->tv_sec * 1000 + (timeout->tv_nsec + 999999) / 1000000);
+    return epoll_wait(ep->fd, ep->events, EVENTS, ms);
+}
+
+static int wait_for(struct epoll *ep, uint64_t until)
+{
+    struct timespec left = {0, 0}, *timeout = until == UINT64_MAX ? NULL : &left;
+    uint64_t now = until && timeout ? epoll_now(ep) : 0;
+    if (until > now && timeout)
+        left = (struct timespec){(time_t)((until - now) / 1000000000), (long)((until - now) % 1000000000)};
+    if (!ep->no_pwait2) {
+        int n = epoll_pwait2(ep->fd, ep->events, EVENTS, timeout, NULL);
+        if (n >= 0 || (errno != ENOSYS && errno != EPERM))
+            return n;
+        ep->no_pwait2 = true;
+    }
+    return wait_coarse(ep, timeout);
+}
+
+static int epoll_wait_turn(struct pro_loop *loop, uint64_t until)
+{
+    struct epoll *ep = state(loop);
+    int n = wait_for(ep, ep->ready.head ? 0 : until);
+    loop->stats.waits++;
+    if (n < 0 && errno != EINTR)
+        return -errno;
+    for (int i = 0; i < n; i++)
+        if (ep->events[i].data.ptr) /* NULL is the waker */
+            on_edge(ep, ep->events[i].data.ptr, ep->events[i].events);
+    ep->limit = ep->ready_count;
+    return 0;
+}
+
+static int epoll_waker(struct pro_loop *loop)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET};
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    if (epoll_ctl(state(loop)->fd, EPOLL_CTL_ADD, fd, &event) < 0) {
+        int error = errno;
+        close(fd);
+        return -error;
+    }
+    return fd;
+}
+
+/* --- the rest of the seam ---------------------------------------------------------------------------------------------- */
+
+static int epoll_init(struct pro_loop *loop, const struct pro_config *config)
+{
+    (void)config;
+    struct epoll *ep = proi_alloc(&loop->allocator, sizeof *ep, _Alignof(struct epoll));
+    if (!ep)
+        return -ENOMEM;
+    ep->fd = epoll_create1(EPOLL_CLOEXEC);
+    if (ep->fd < 0) {
+        int error = errno;
+        proi_free(&loop->allocator, ep, sizeof *ep);
+        return -error;
+    }
+    ep->nosignal = proi_has_rwf_nosignal();
+    proi_embed_init(&ep->embed);
+    proi_describe(loop, "epoll");
+    loop->backend_state = ep;
+    return 0;
+}
+
+static void epoll_fini(struct pro_loop *loop, bool forked)
+{
+    (void)forked;
+    struct epoll *ep = state(loop);
+    proi_embed_close(&ep->embed);
+    close(ep->fd);
+    proi_free(&loop->allocator, ep, sizeof *ep);
+}
+
+static int epoll_enable(struct pro_loop *loop)
+{
+    (void)loop;
+    return 0;
+}
+
+/* A registration outlives the descriptor if the socket has another one, and would speak of a handle that is gone. */
+static void epoll_forget(struct pro_loop *loop, struct pro_handle *handle)
+{
+    if (handle->backend_flags & REGISTERED)
+        epoll_ctl(state(loop)->fd, EPOLL_CTL_DEL, handle->fd, NULL);
+    handle->backend_flags &= (uint16_t)~REGISTERED;
+}
+
+static void epoll_forget_pool(struct pro_loop *loop, struct pro_pool *pool)
+{
+    (void)loop, (void)pool;
+}
+
+static int epoll_pollable(struct pro_loop *loop)
+{
+    return proi_embed_open(&state(loop)->embed, state(loop)->fd);
+}
+
+static void epoll_pollable_arm(struct pro_loop *loop, uint64_t until)
+{
+    proi_embed_arm(&state(loop)->embed, state(loop)->ready.head ? 0 : until);
+}
+
+const struct proi_backend proi_backend_epoll = {
+    .kind = PRO_BACKEND_EPOLL,
+    .init = epoll_init,
+    .fini = epoll_fini,
+    .enable = epoll_enable,
+    .start = epoll_start,
+    .cancel = epoll_cancel,
+    .wait = epoll_wait_turn,
+    .reap = epoll_reap,
+    .forget = epoll_forget,
+    .forget_pool = epoll_forget_pool,
+    .now = epoll_now,
+    .waker = epoll_waker,
+    .pollable = epoll_pollable,
+    .pollable_arm = epoll_pollable_arm,
+    .control = &proi_control_kernel,
+};

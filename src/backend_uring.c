@@ -1,0 +1,631 @@
+/* The proactor: SQE preparation and CQE reaping, nothing else.
+ *
+ *      start --> SQE --.                                          user_data
+ *      cancel -> SQE --+--> one io_uring_enter a turn --> CQEs      operation        its own completions
+ *                      '    (submits, waits, in one)       |        operation | 1    the cancel of it
+ *      reap  <------- one at a time --------------------- -'        WAKER            another thread's eventfd
+ *
+ * The happy path: an SQE for every operation started, in one system call that also waits; its CQE becomes an event. A
+ * multishot receive takes its memory from a ring of the pool's buffers, which is filled up before every enter.
+ *
+ * When an operation is over. An operation may be known to the kernel twice: by its own request (PROI_KERNEL) and by a
+ * cancel that names it (PROI_KCANCEL). Both answer with a CQE, in either order, and until both have, the operation's
+ * memory must not be used for another: the cancel would hit that. So a result that comes first is HELD.
+ *
+ * Possible failure modes. The submission queue is full: it is submitted, and if even that fails the core asks again
+ * next turn. The completion queue overflows: the kernel keeps the rest and hands it over at the next enter. The buffer
+ * ring is empty: -ENOBUFS, the core parks the receive, and the ring is kept fuller from then on. A non-blocking
+ * descriptor that io_uring will not poll for us says -EAGAIN: a poll goes before the next attempt (PROI_POLLING). Where
+ * the kernel has no buffer rings, a poll goes before every receive, so that no memory is held while there is no data. */
+#include "backend.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "embed.h"
+#include "loop.h"
+#include "pool.h"
+#include "sigpipe.h"
+#include "uring_probe.h"
+
+enum {
+    DEFAULT_ENTRIES = 256,
+    LEAST_COMPLETIONS = 1024,
+    MESSAGES = 32,      /* gathered sends between two submissions */
+    MESSAGE_IOVS = 64,
+    FIRST_LEVEL = 8,    /* buffers in the ring to begin with: few stay warm in the cache */
+    TAG_CANCEL = 1,     /* in the low bits of user_data */
+    TAGS = 7,
+    WAKER = 2,          /* no operation has this address */
+    NOBODY = 3,
+};
+
+struct message {
+    struct msghdr header;
+    struct iovec iovs[MESSAGE_IOVS];
+};
+
+/* A pool as this ring knows it. */
+struct group {
+    struct io_uring_buf_ring *ring;
+    uint32_t entries;
+    uint32_t filled; /* buffers in the ring */
+    uint32_t level;  /* how many there should be */
+    uint16_t id;
+};
+
+struct uring {
+    struct io_uring ring;
+    uint64_t features;
+    uint32_t limit;    /* CQEs that were there when wait() returned */
+    uint32_t messages; /* used since the last submission */
+    uint32_t writes;   /* in flight, which may raise SIGPIPE */
+    int waker;         /* -1: none */
+    int eventfd;       /* signalled at completions, for pro_loop_fd; -1: none */
+    bool waker_armed, nosignal;
+    struct proi_embed embed;
+    struct message message[MESSAGES];
+};
+
+static struct uring *state(const struct pro_loop *loop)
+{
+    return loop->backend_state;
+}
+
+/* --- submission ---------------------------------------------------------------------------------------------------- */
+
+/* NULL when the kernel takes none off the queue. */
+static struct io_uring_sqe *get_sqe(struct uring *u)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+    if (!sqe && io_uring_submit(&u->ring) > 0) {
+        u->messages = 0;
+        sqe = io_uring_get_sqe(&u->ring);
+    }
+    return sqe;
+}
+
+/* What is prepared for one operation. */
+struct prepare {
+    struct uring *u;
+    struct pro_op *op;
+    struct io_uring_sqe *sqe;
+    int fd;
+};
+
+static void prepare_recv(const struct prepare *p)
+{
+    uint32_t moved = p->op->u.io.moved;
+    char *data = p->op->u.io.data;
+    io_uring_prep_recv(p->sqe, p->fd, data + moved, p->op->u.io.size - moved,
+                       p->op->flags & PROI_ALL ? MSG_WAITALL : 0);
+}
+
+static uint32_t piece(const struct pro_op *op)
+{
+    uint32_t credit = op->u.stream.credit, buffer = op->u.stream.pool->buffer_size;
+    return credit < buffer ? credit : buffer;
+}
+
+/* A window of nothing means that not even two pieces may come: one at a time. */
+static void prepare_recv_multi(const struct prepare *p)
+{
+    const struct group *group = p->op->u.stream.pool->backend_state;
+    if (!group) { /* no buffer ring: the data is there, a buffer was taken */
+        struct pro_buffer *buffer = (void *)(uintptr_t)p->op->u.stream.reserved;
+        io_uring_prep_recv(p->sqe, p->fd, buffer->data, piece(p->op), MSG_DONTWAIT);
+        return;
+    }
+    bool multishot = p->u->features & PRO_FEATURE_RECV_LIMIT && p->op->u.stream.armed > 0;
+    io_uring_prep_recv(p->sqe, p->fd, NULL, multishot ? 0 : piece(p->op), 0);
+    p->sqe->flags |= IOSQE_BUFFER_SELECT;
+    p->sqe->buf_group = group->id;
+    if (multishot) {
+        p->sqe->ioprio |= IORING_RECV_MULTISHOT;
+        proi_sqe_limit(p->sqe, p->op->u.stream.armed);
+    }
+}
+
+static void prepare_accept(const struct prepare *p)
+{
+    io_uring_prep_accept(p->sqe, p->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (p->op->code == PROI_ACCEPT_MULTI && p->u->features & PRO_FEATURE_ACCEPT_MULTISHOT)
+        p->sqe->ioprio |= IORING_ACCEPT_MULTISHOT;
+}
+
+static void prepare_connect(const struct prepare *p)
+{
+    io_uring_prep_connect(p->sqe, p->fd, p->op->u.io.data, p->op->u.io.size);
+}
+
+/* Until the next submission the kernel reads the message from here; then it has its own copy. */
+static void prepare_message(const struct prepare *p, struct message *message, unsigned flags)
+{
+    message->header = (struct msghdr){.msg_iov = p->op->u.io.data, .msg_iovlen = p->op->u.io.size};
+    if (p->op->code == PROI_SEND_SLICES) {
+        const struct pro_slice *slice = p->op->u.io.data;
+        size_t n = 0;
+        for (; slice && n < MESSAGE_IOVS; slice = slice->next)
+            message->iovs[n++] = (struct iovec){slice->data, slice->size};
+        message->header.msg_iov = message->iovs;
+        message->header.msg_iovlen = n;
+        flags |= slice ? MSG_MORE : 0;
+    }
+    io_uring_prep_sendmsg(p->sqe, p->fd, &message->header, flags);
+}
+
+static void prepare_send(const struct prepare *p)
+{
+    unsigned flags = MSG_NOSIGNAL | MSG_WAITALL | (p->op->flags & PROI_ALL ? MSG_MORE : 0u);
+    const struct iovec *iov = p->op->u.io.data;
+    const struct pro_slice *slice = p->op->u.io.data;
+    if (p->op->code == PROI_SEND && p->op->u.io.size == 1)
+        io_uring_prep_send(p->sqe, p->fd, iov->iov_base, iov->iov_len, (int)flags);
+    else if (p->op->code == PROI_SEND_SLICES && !slice->next)
+        io_uring_prep_send(p->sqe, p->fd, slice->data, slice->size, (int)flags);
+    else
+        prepare_message(p, &p->u->message[p->u->messages++], flags);
+}
+
+static void prepare_read(const struct prepare *p)
+{
+    io_uring_prep_read(p->sqe, p->fd, p->op->u.io.data, p->op->u.io.size, p->op->u.io.offset);
+}
+
+static void prepare_write(const struct prepare *p)
+{
+    uint32_t moved = p->op->u.io.moved;
+    uint64_t offset = p->op->u.io.offset == PRO_STREAM ? PRO_STREAM : p->op->u.io.offset + moved;
+    io_uring_prep_write(p->sqe, p->fd, (char *)p->op->u.io.data + moved, p->op->u.io.size - moved, offset);
+    if (p->u->nosignal)
+        p->sqe->rw_flags = RWF_NOSIGNAL;
+}
+
+static void prepare_shutdown(const struct prepare *p)
+{
+    io_uring_prep_shutdown(p->sqe, p->fd, (int)p->op->u.io.size);
+}
+
+static void prepare_poll(const struct prepare *p)
+{
+    io_uring_prep_poll_add(p->sqe, p->fd, p->op->u.io.size);
+    if (p->op->code == PROI_POLL_MULTI)
+        p->sqe->len = IORING_POLL_ADD_MULTI;
+}
+
+static void prepare_close(const struct prepare *p)
+{
+    io_uring_prep_close(p->sqe, p->fd);
+}
+
+static const struct {
+    void (*prepare)(const struct prepare *p);
+    short waits; /* what to poll for when it says EAGAIN */
+} rows[PROI_CODES] = {
+    [PROI_RECV] = {prepare_recv, POLLIN},
+    [PROI_RECV_MULTI] = {prepare_recv_multi, POLLIN},
+    [PROI_ACCEPT] = {prepare_accept, POLLIN},
+    [PROI_ACCEPT_MULTI] = {prepare_accept, POLLIN},
+    [PROI_READ] = {prepare_read, POLLIN},
+    [PROI_CONNECT] = {prepare_connect, POLLOUT},
+    [PROI_SEND] = {prepare_send, POLLOUT},
+    [PROI_SEND_SLICES] = {prepare_send, POLLOUT},
+    [PROI_WRITE] = {prepare_write, POLLOUT},
+    [PROI_SHUTDOWN] = {prepare_shutdown, 0},
+    [PROI_POLL] = {prepare_poll, 0},
+    [PROI_POLL_MULTI] = {prepare_poll, 0},
+    [PROI_CLOSE] = {prepare_close, 0},
+};
+
+/* --- buffers ---------------------------------------------------------------------------------------------------------- */
+
+/* Moves free buffers of the pool into the kernel's ring, up to the level. */
+static void fill(struct pro_pool *pool, struct group *group)
+{
+    int added = 0;
+    int mask = io_uring_buf_ring_mask(group->entries);
+    while (group->filled < group->level) {
+        struct pro_buffer *buffer = proi_pool_take(pool);
+        if (!buffer)
+            break;
+        io_uring_buf_ring_add(group->ring, buffer->data, pool->buffer_size, (unsigned short)buffer->id, mask, added++);
+        group->filled++;
+    }
+    if (added)
+        io_uring_buf_ring_advance(group->ring, added);
+}
+
+static uint16_t unused_group(const struct pro_loop *loop)
+{
+    for (uint16_t id = 0;; id++) {
+        bool used = false;
+        for (const struct pro_pool *pool = loop->pools; pool && !used; pool = pool->next)
+            used = pool->backend_state && ((const struct group *)pool->backend_state)->id == id;
+        if (!used)
+            return id;
+    }
+}
+
+static size_t ring_size(uint32_t entries)
+{
+    return entries * sizeof(struct io_uring_buf);
+}
+
+/* Gives the pool a ring; without effect where that is refused. */
+static void open_group(struct pro_loop *loop, struct pro_pool *pool)
+{
+    struct uring *u = state(loop);
+    uint32_t entries = 1;
+    while (entries < pool->max_buffers)
+        entries *= 2;
+    struct group *group = proi_alloc(&loop->allocator, sizeof *group, _Alignof(struct group));
+    void *ring = group ? proi_alloc(&loop->allocator, ring_size(entries), 4096) : NULL;
+    struct io_uring_buf_reg reg = {.ring_addr = (uintptr_t)ring, .ring_entries = entries, .bgid = unused_group(loop)};
+    if (!ring || io_uring_register_buf_ring(&u->ring, &reg, 0) < 0) {
+        proi_free(&loop->allocator, ring, ring_size(entries));
+        proi_free(&loop->allocator, group, sizeof *group);
+        return;
+    }
+    io_uring_buf_ring_init(ring);
+    uint32_t level = FIRST_LEVEL < pool->max_buffers ? FIRST_LEVEL : pool->max_buffers;
+    *group = (struct group){.ring = ring, .entries = entries, .level = level, .id = reg.bgid};
+    pool->backend_state = group;
+}
+
+static void uring_forget_pool(struct pro_loop *loop, struct pro_pool *pool)
+{
+    struct uring *u = state(loop);
+    struct group *group = pool->backend_state;
+    if (!group)
+        return;
+    if (*loop->guard) /* a forked child shares the parent's ring */
+        io_uring_unregister_buf_ring(&u->ring, group->id);
+    proi_pool_reclaim(pool);
+    proi_free(&loop->allocator, group->ring, ring_size(group->entries));
+    proi_free(&loop->allocator, group, sizeof *group);
+    pool->backend_state = NULL;
+}
+
+/* Memory for a receive that starts: 0 or -ENOBUFS. Without a buffer ring it is first asked whether there is data. */
+static int provide(struct pro_loop *loop, struct pro_op *op)
+{
+    struct pro_pool *pool = op->u.stream.pool;
+    if (!pool->backend_state && state(loop)->features & PRO_FEATURE_BUFFER_RING)
+        open_group(loop, pool);
+    struct group *group = pool->backend_state;
+    if (group) {
+        fill(pool, group);
+        return group->filled > 0 ? 0 : -ENOBUFS;
+    }
+    if (!(op->flags & PROI_PRIVATE)) {
+        op->flags |= PROI_POLLING;
+        return proi_pool_stock(pool) ? 0 : -ENOBUFS;
+    }
+    op->flags &= (uint16_t)~PROI_PRIVATE;
+    op->u.stream.reserved = (uintptr_t)proi_pool_take(pool);
+    return op->u.stream.reserved ? 0 : -ENOBUFS;
+}
+
+/* The slice for `res` bytes, or NULL; takes a buffer that was not filled back. */
+static struct pro_slice *received(struct pro_op *op, int res, unsigned flags)
+{
+    struct pro_pool *pool = op->u.stream.pool;
+    struct group *group = pool->backend_state;
+    struct pro_buffer *buffer = (void *)(uintptr_t)op->u.stream.reserved;
+    if (flags & IORING_CQE_F_BUFFER) {
+        buffer = proi_pool_buffer(pool, flags >> IORING_CQE_BUFFER_SHIFT);
+        group->filled--;
+    } else if (group && res == -ENOBUFS && group->level < group->entries) {
+        group->level = group->level * 2 < group->entries ? group->level * 2 : group->entries;
+    }
+    op->u.stream.reserved = 0;
+    if (buffer && res > 0)
+        return proi_pool_lend(buffer, op->owner.handle, (uint32_t)res);
+    if (buffer)
+        proi_pool_give(buffer);
+    return NULL;
+}
+
+/* --- start, cancel ------------------------------------------------------------------------------------------------------ */
+
+static int uring_start(struct pro_loop *loop, struct pro_op *op)
+{
+    struct uring *u = state(loop);
+    if (u->messages == MESSAGES && io_uring_submit(&u->ring) > 0)
+        u->messages = 0;
+    struct io_uring_sqe *sqe = u->messages < MESSAGES ? get_sqe(u) : NULL;
+    if (!sqe)
+        return -EAGAIN;
+    int r = op->code == PROI_RECV_MULTI && !(op->flags & PROI_POLLING) ? provide(loop, op) : 0;
+    struct prepare prepare = {u, op, sqe, op->owner.handle->fd};
+    if (r < 0) {
+        io_uring_prep_nop(sqe); /* it is taken, and cannot be given back */
+        sqe->user_data = NOBODY;
+        return r;
+    }
+    if (op->flags & PROI_POLLING)
+        io_uring_prep_poll_add(sqe, prepare.fd, (unsigned)rows[op->code].waits);
+    else
+        rows[op->code].prepare(&prepare);
+    sqe->user_data = (uintptr_t)op;
+    op->flags |= PROI_KERNEL;
+    u->writes += op->code == PROI_WRITE;
+    return 0;
+}
+
+static int uring_cancel(struct pro_loop *loop, struct pro_op *op)
+{
+    proi_assert(op->flags & PROI_KERNEL || op->flags & PROI_HELD);
+    struct io_uring_sqe *sqe = get_sqe(state(loop));
+    if (!sqe)
+        return -EAGAIN;
+    io_uring_prep_cancel64(sqe, (uintptr_t)op, 0);
+    sqe->user_data = (uintptr_t)op | TAG_CANCEL;
+    op->flags |= PROI_KCANCEL;
+    return 0;
+}
+
+/* --- completion ----------------------------------------------------------------------------------------------------------- */
+
+/* The cancel of `op` is done with. */
+static bool on_cancel(struct pro_op *op, struct proi_event *ret_event)
+{
+    op->flags &= (uint16_t)~PROI_KCANCEL;
+    if (!(op->flags & PROI_HELD))
+        return false;
+    op->flags &= (uint16_t)~PROI_HELD;
+    *ret_event = (struct proi_event){.op = op, .res = op->res};
+    return true;
+}
+
+/* Keeps the result of `op` until the cancel that names it is done with; what a multishot brings is not kept. */
+static bool hold(struct pro_op *op, struct proi_event *ret_event)
+{
+    bool brings = proi_row(op)->multi && (ret_event->res > 0 || (ret_event->res == 0 && op->code == PROI_ACCEPT_MULTI));
+    op->flags |= PROI_HELD;
+    op->res = brings ? -ECANCELED : ret_event->res;
+    ret_event->more = brings;
+    return brings;
+}
+
+static int translate(struct uring *u, struct pro_op *op, int res)
+{
+    if (op->flags & PROI_POLLING) {
+        op->flags &= (uint16_t)~PROI_POLLING;
+        op->flags |= op->code == PROI_RECV_MULTI ? PROI_PRIVATE : 0;
+        return res < 0 ? res : -EAGAIN; /* now the operation itself */
+    }
+    if (res == -EAGAIN && rows[op->code].waits)
+        op->flags |= PROI_POLLING;
+    if (res == -EINVAL && op->code == PROI_ACCEPT_MULTI && u->features & PRO_FEATURE_ACCEPT_MULTISHOT) {
+        u->features &= ~(uint64_t)PRO_FEATURE_ACCEPT_MULTISHOT; /* before Linux 5.19 */
+        return -EAGAIN;
+    }
+    return res;
+}
+
+/* Whether the CQE makes an event. */
+static bool on_cqe(struct uring *u, const struct io_uring_cqe *cqe, struct proi_event *ret_event)
+{
+    uint64_t data = cqe->user_data;
+    struct pro_op *op = (struct pro_op *)(uintptr_t)(data & ~(uint64_t)TAGS);
+    if (data == WAKER)
+        u->waker_armed = cqe->flags & IORING_CQE_F_MORE;
+    if (!op)
+        return false;
+    if (data & TAG_CANCEL)
+        return on_cancel(op, ret_event);
+    bool receives = op->code == PROI_RECV_MULTI && !(op->flags & PROI_POLLING);
+    *ret_event = (struct proi_event){.op = op, .more = cqe->flags & IORING_CQE_F_MORE};
+    if (receives)
+        ret_event->slice = received(op, cqe->res, cqe->flags);
+    ret_event->res = translate(u, op, cqe->res);
+    if (ret_event->more)
+        return true;
+    op->flags &= (uint16_t)~PROI_KERNEL;
+    u->writes -= op->code == PROI_WRITE;
+    return op->flags & PROI_KCANCEL ? hold(op, ret_event) : true;
+}
+
+static bool uring_reap(struct pro_loop *loop, struct proi_event *ret_event)
+{
+    struct uring *u = state(loop);
+    struct io_uring_cqe *cqe;
+    bool event = false;
+    while (!event && u->limit > 0 && io_uring_peek_cqe(&u->ring, &cqe) == 0) {
+        u->limit--;
+        event = on_cqe(u, cqe, ret_event);
+        io_uring_cqe_seen(&u->ring, cqe);
+    }
+    return event;
+}
+
+/* --- waiting ------------------------------------------------------------------------------------------------------------- */
+
+static uint64_t uring_now(void *backend_state)
+{
+    (void)backend_state;
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static void arm_waker(struct uring *u)
+{
+    struct io_uring_sqe *sqe = u->waker >= 0 && !u->waker_armed ? get_sqe(u) : NULL;
+    if (!sqe)
+        return;
+    io_uring_prep_poll_multishot(sqe, u->waker, POLLIN);
+    sqe->user_data = WAKER;
+    u->waker_armed = true;
+}
+
+static int enter(struct uring *u, uint64_t until)
+{
+    struct io_uring_cqe *cqe;
+    uint64_t now = until && until != UINT64_MAX ? uring_now(u) : 0;
+    if (until <= now)
+        return io_uring_submit_and_get_events(&u->ring);
+    if (until == UINT64_MAX)
+        return io_uring_submit_and_wait(&u->ring, 1);
+    struct __kernel_timespec left = {(long long)((until - now) / 1000000000), (long long)((until - now) % 1000000000)};
+    return io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &left, NULL);
+}
+
+static int enter_quietly(struct uring *u, uint64_t until)
+{
+    struct proi_sigpipe held;
+    if (u->nosignal || u->writes == 0)
+        return enter(u, until);
+    proi_sigpipe_hold(&held);
+    int r = enter(u, until);
+    proi_sigpipe_release(&held);
+    return r;
+}
+
+static bool passes(int error)
+{
+    return error == -EINTR || error == -ETIME || error == -EAGAIN || error == -EBUSY || error == -ENOMEM;
+}
+
+static int uring_wait(struct pro_loop *loop, uint64_t until)
+{
+    struct uring *u = state(loop);
+    uint64_t token;
+    int r = 0;
+    if (u->eventfd >= 0 && read(u->eventfd, &token, sizeof token) < 0)
+        token = 0; /* it was not signalled */
+    arm_waker(u);
+    for (struct pro_pool *pool = loop->pools; pool; pool = pool->next)
+        if (pool->backend_state && pool->receives > 0)
+            fill(pool, pool->backend_state);
+    bool ready = io_uring_cq_ready(&u->ring) > 0;
+    loop->stats.overflows += io_uring_cq_has_overflow(&u->ring);
+    if (!ready || io_uring_sq_ready(&u->ring) > 0) {
+        r = enter_quietly(u, ready ? 0 : until);
+        loop->stats.waits++;
+        if (io_uring_sq_ready(&u->ring) == 0)
+            u->messages = 0;
+    }
+    u->limit = io_uring_cq_ready(&u->ring);
+    return r >= 0 || passes(r) ? 0 : r;
+}
+
+static int uring_waker(struct pro_loop *loop)
+{
+    struct uring *u = state(loop);
+    proi_assert(u->waker < 0);
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    u->waker = fd;
+    return fd;
+}
+
+static int uring_pollable(struct pro_loop *loop)
+{
+    struct uring *u = state(loop);
+    if (u->eventfd < 0) {
+        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+        int r = fd < 0 ? -errno : io_uring_register_eventfd(&u->ring, fd);
+        if (r < 0) {
+            if (fd >= 0)
+                close(fd);
+            return r;
+        }
+        u->eventfd = fd;
+    }
+    return proi_embed_open(&u->embed, u->eventfd);
+}
+
+static void uring_pollable_arm(struct pro_loop *loop, uint64_t until)
+{
+    struct uring *u = state(loop);
+    bool work = io_uring_cq_ready(&u->ring) > 0 || io_uring_sq_ready(&u->ring) > 0;
+    proi_embed_arm(&u->embed, work ? 0 : until);
+}
+
+/* --- set-up ---------------------------------------------------------------------------------------------------------------- */
+
+static void describe(struct pro_loop *loop, uint64_t features)
+{
+    const char *name, *separator = ": ";
+    proi_describe(loop, "io_uring");
+    for (unsigned bit = 0; (name = proi_uring_feature_name(bit)) != NULL; bit++) {
+        if (!(features & 1u << bit))
+            continue;
+        proi_describe(loop, "%s%s", separator, name);
+        separator = ", ";
+    }
+}
+
+static int uring_init(struct pro_loop *loop, const struct pro_config *config)
+{
+    unsigned entries = config->entries ? config->entries : DEFAULT_ENTRIES;
+    unsigned completions = config->completion_entries;
+    uint64_t wanted = ~config->features_off;
+    struct uring *u = proi_alloc(&loop->allocator, sizeof *u, _Alignof(struct uring));
+    if (!u)
+        return -ENOMEM;
+    if (!completions)
+        completions = entries * 4 > LEAST_COMPLETIONS ? entries * 4 : LEAST_COMPLETIONS;
+    int r = proi_uring_setup(&u->ring, entries, completions, wanted, &u->features);
+    if (r < 0) {
+        proi_free(&loop->allocator, u, sizeof *u);
+        return r;
+    }
+    u->features |= proi_uring_try_receive(wanted) | (wanted & PRO_FEATURE_ACCEPT_MULTISHOT);
+    if (!(u->features & PRO_FEATURE_RECV_MULTISHOT))
+        u->features &= ~(uint64_t)PRO_FEATURE_RECV_LIMIT;
+    u->waker = u->eventfd = -1;
+    u->nosignal = proi_has_rwf_nosignal();
+    proi_embed_init(&u->embed);
+    describe(loop, u->features);
+    loop->backend_state = u;
+    return 0;
+}
+
+static int uring_enable(struct pro_loop *loop)
+{
+    return proi_enable_ring(&state(loop)->ring);
+}
+
+static void uring_fini(struct pro_loop *loop, bool forked)
+{
+    (void)forked; /* unmapping and closing touch this process's copies alone */
+    struct uring *u = state(loop);
+    proi_embed_close(&u->embed);
+    if (u->eventfd >= 0)
+        close(u->eventfd);
+    io_uring_queue_exit(&u->ring);
+    proi_free(&loop->allocator, u, sizeof *u);
+}
+
+/* Requests hold the file, not the number: there is nothing to forget. */
+static void uring_forget(struct pro_loop *loop, struct pro_handle *handle)
+{
+    (void)loop, (void)handle;
+}
+
+const struct proi_backend proi_backend_uring = {
+    .kind = PRO_BACKEND_IO_URING,
+    .init = uring_init,
+    .fini = uring_fini,
+    .enable = uring_enable,
+    .start = uring_start,
+    .cancel = uring_cancel,
+    .wait = uring_wait,
+    .reap = uring_reap,
+    .forget = uring_forget,
+    .forget_pool = uring_forget_pool,
+    .now = uring_now,
+    .waker = uring_waker,
+    .pollable = uring_pollable,
+    .pollable_arm = uring_pollable_arm,
+    .control = &proi_control_kernel,
+};

@@ -1,0 +1,107 @@
+/* The control row of the kernel, common to the backends that stand on it. */
+#include "backend.h"
+
+#include <errno.h>
+#include <unistd.h>
+
+static int result(int r)
+{
+    return r < 0 ? -errno : r;
+}
+
+static int kernel_socket(struct pro_loop *loop, int family, int type, int protocol)
+{
+    (void)loop;
+    return result(socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
+}
+
+static int kernel_listen(struct pro_loop *loop, int fd, const struct sockaddr *address, socklen_t length, int backlog,
+                         unsigned flags)
+{
+    (void)loop;
+    int on = 1;
+    bool inet = address->sa_family == AF_INET || address->sa_family == AF_INET6;
+    if (inet && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0)
+        return -errno;
+    if (flags & PRO_REUSEPORT && setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0)
+        return -errno;
+    if (bind(fd, address, length) < 0)
+        return -errno;
+    return result(listen(fd, backlog));
+}
+
+static int kernel_name(struct pro_loop *loop, int fd, bool peer, struct sockaddr_storage *ret, socklen_t *ret_length)
+{
+    (void)loop;
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    struct sockaddr *generic = (struct sockaddr *)&address;
+    if ((peer ? getpeername(fd, generic, &length) : getsockname(fd, generic, &length)) < 0)
+        return -errno;
+    *ret = address;
+    *ret_length = length;
+    return 0;
+}
+
+static int kernel_set(struct pro_loop *loop, int fd, int level, int name, const void *value, socklen_t length)
+{
+    (void)loop;
+    return result(setsockopt(fd, level, name, value, length));
+}
+
+static int kernel_get(struct pro_loop *loop, int fd, int level, int name, void *value, socklen_t *length)
+{
+    (void)loop;
+    return result(getsockopt(fd, level, name, value, length));
+}
+
+static int kernel_try_send(struct pro_loop *loop, int fd, const void *data, size_t size)
+{
+    (void)loop;
+    ssize_t n;
+    do
+        n = send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
+    while (n < 0 && errno == EINTR);
+    return n < 0 ? -errno : (int)n;
+}
+
+static int kernel_close(struct pro_loop *loop, int fd)
+{
+    (void)loop;
+    return result(close(fd));
+}
+
+/* An unspecified address takes a connection apart: TCP resets it, and lets go of what zero-copy sends have pinned. A
+ * listener it would stop for everybody who holds it, so that is left alone. */
+static void kernel_reset(struct pro_loop *loop, int fd)
+{
+    (void)loop;
+    int listening = 0;
+    socklen_t length = sizeof listening;
+    struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0 || listening)
+        return;
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    connect(fd, &nowhere, sizeof nowhere);
+}
+
+static bool kernel_is_stream(struct pro_loop *loop, int fd)
+{
+    (void)loop;
+    int type = SOCK_STREAM;
+    socklen_t length = sizeof type;
+    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_DGRAM;
+}
+
+const struct proi_control proi_control_kernel = {
+    .socket = kernel_socket,
+    .listen = kernel_listen,
+    .name = kernel_name,
+    .set = kernel_set,
+    .get = kernel_get,
+    .try_send = kernel_try_send,
+    .close = kernel_close,
+    .reset = kernel_reset,
+    .is_stream = kernel_is_stream,
+};

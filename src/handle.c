@@ -1,0 +1,838 @@
+/* Handles: what is started on them, in which order it goes to the backend, and what an event means for each kind.
+ *
+ * The lanes. A handle has one lane for what receives (recv, accept, read) and one for what sends (send, write, connect,
+ * shutdown). Only the first of a lane is with the backend; when it leaves, the next one goes. Polls are under way all
+ * at once and have a list of their own, which also holds the close.
+ *
+ * A multishot receive may have to stand still: without credit (PARKED), or without memory (STARVED). It then leaves the
+ * lane for `parked`, so that a receive into the program's own memory may pass one that is paused; nothing passes one
+ * that is starved, for its bytes come first. It returns to the front.
+ *
+ * Events. For each kind one function says what an event without `more` means: that the operation is complete, that it
+ * goes on (a send cut short by a full socket, a multishot the kernel let go of), or that it has failed. The state is
+ * settled before the continuation is called, so that this may cancel, pause or close as it likes.
+ *
+ * The close. It cancels what is in flight, waits until all those continuations have run, and is then handed to the
+ * backend like any other operation. Nothing on the handle is alive at that moment, which is why no operation can ever
+ * act on a descriptor number that somebody else got. */
+#include "handle.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <string.h>
+
+#include "pool.h"
+
+const struct proi_op_row proi_op_rows[PROI_CODES] = {
+    [PROI_NONE] = {"none", PROI_OTHERS, false, false},
+    [PROI_RECV] = {"recv", PROI_RECEIVES, false, false},
+    [PROI_RECV_MULTI] = {"recv_multi", PROI_RECEIVES, false, true},
+    [PROI_ACCEPT] = {"accept", PROI_RECEIVES, false, false},
+    [PROI_ACCEPT_MULTI] = {"accept_multi", PROI_RECEIVES, false, true},
+    [PROI_READ] = {"read", PROI_RECEIVES, false, false},
+    [PROI_CONNECT] = {"connect", PROI_SENDS, false, false},
+    [PROI_SEND] = {"send", PROI_SENDS, true, false},
+    [PROI_SEND_SLICES] = {"send_slices", PROI_SENDS, true, false},
+    [PROI_WRITE] = {"write", PROI_SENDS, true, false},
+    [PROI_SHUTDOWN] = {"shutdown", PROI_SENDS, false, false},
+    [PROI_POLL] = {"poll", PROI_OTHERS, false, false},
+    [PROI_POLL_MULTI] = {"poll_multi", PROI_OTHERS, false, true},
+    [PROI_CLOSE] = {"close", PROI_OTHERS, false, false},
+    [PROI_RELEASE] = {"release", PROI_OTHERS, false, false},
+    [PROI_TIMER] = {"timer", PROI_OTHERS, false, true},
+    [PROI_POST] = {"post", PROI_OTHERS, false, false},
+};
+
+/* --- lanes ------------------------------------------------------------------------------------------------------ */
+
+static struct pro_op **lane_of(struct pro_handle *handle, const struct pro_op *op)
+{
+    switch (proi_row(op)->lane) {
+    case PROI_RECEIVES:
+        return &handle->receives;
+    case PROI_SENDS:
+        return &handle->sends;
+    default:
+        return &handle->others;
+    }
+}
+
+static bool with_backend(const struct pro_op *op)
+{
+    return op->state == PROI_STARTING || op->state == PROI_ACTIVE;
+}
+
+/* Moves a multishot receive that cannot go on from its lane to the side. */
+static void set_aside(struct pro_handle *handle, struct pro_op *op, enum proi_state state)
+{
+    proi_assert(!handle->parked && op->code == PROI_RECV_MULTI);
+    proi_list_remove(&handle->receives, op);
+    handle->parked = op;
+    op->state = state;
+}
+
+/* Starts the first of the receiving lane if it may go. */
+static void pump_receives(struct pro_handle *handle)
+{
+    for (struct pro_op *op; (op = handle->receives) != NULL && op->state == PROI_QUEUED;) {
+        bool multi = op->code == PROI_RECV_MULTI;
+        if (op->flags & PROI_INQUEUE || (handle->parked && (multi || handle->parked->state == PROI_STARVED)))
+            return;
+        if (!multi || op->u.stream.credit > 0) {
+            proi_op_submit(handle->loop, op);
+            return;
+        }
+        set_aside(handle, op, PROI_PARKED);
+    }
+}
+
+static void pump_sends(struct pro_handle *handle)
+{
+    for (struct pro_op *op; (op = handle->sends) != NULL && op->state == PROI_QUEUED;) {
+        if (!(handle->flags & PROI_H_BROKEN && proi_row(op)->sends)) {
+            proi_op_submit(handle->loop, op);
+            return;
+        }
+        /* Out of the lane first: ending it would come back here for the next one. */
+        proi_list_remove(&handle->sends, op);
+        proi_op_end(handle->loop, op, -EPIPE);
+    }
+}
+
+void proi_handle_unlink(struct pro_op *op)
+{
+    struct pro_handle *handle = op->owner.handle;
+    bool was_parked = handle->parked == op;
+    if (was_parked) {
+        handle->parked = NULL;
+        if (op->link_prev)
+            proi_list_remove(&op->u.stream.pool->starved, op);
+    } else if (op->link_prev) {
+        proi_list_remove(lane_of(handle, op), op);
+    }
+    if (handle->flags & PROI_H_CLOSING)
+        return;
+    pump_receives(handle);
+    pump_sends(handle);
+}
+
+/* --- starting ----------------------------------------------------------------------------------------------------- */
+
+static void begin(struct pro_handle *handle, struct pro_op *op, enum proi_code code, pro_fn *done)
+{
+    proi_require(handle->loop, "an operation is started on a closed handle");
+    proi_op_begin(handle->loop, op, code, done);
+    op->owner.handle = handle;
+    handle->in_flight++;
+}
+
+/* The arguments are set: puts the operation into its lane, or ends it where none may go. */
+static void enter(struct pro_op *op)
+{
+    struct pro_handle *handle = op->owner.handle;
+    struct pro_loop *loop = handle->loop;
+    op->state = PROI_QUEUED;
+    if (op->code == PROI_RECV_MULTI)
+        proi_pool_enter(loop, op->u.stream.pool);
+    if (loop->freeing || handle->flags & PROI_H_CLOSING) {
+        proi_op_end(loop, op, loop->freeing ? -ESHUTDOWN : -ECANCELED);
+        return;
+    }
+    proi_list_append(lane_of(handle, op), op);
+    switch (proi_row(op)->lane) {
+    case PROI_RECEIVES:
+        pump_receives(handle);
+        break;
+    case PROI_SENDS:
+        pump_sends(handle);
+        break;
+    default:
+        proi_op_submit(loop, op);
+    }
+}
+
+static void start_io(struct pro_handle *handle, struct pro_op *op, enum proi_code code, void *data, size_t size,
+                     uint64_t offset, unsigned flags, pro_fn *done)
+{
+    begin(handle, op, code, done);
+    op->u.io.data = data;
+    op->u.io.size = (uint32_t)size;
+    op->u.io.moved = 0;
+    op->u.io.offset = offset;
+    op->flags |= flags ? PROI_ALL : 0;
+    enter(op);
+}
+
+static void require_size(size_t size)
+{
+    proi_require(size > 0, "an operation of size 0");
+    proi_require(size <= INT32_MAX, "an operation of more than INT32_MAX bytes");
+}
+
+void pro_recv(struct pro_handle *handle, struct pro_op *op, void *data, size_t size, unsigned flags, pro_fn *done)
+{
+    require_size(size);
+    proi_require(!(flags & ~(unsigned)PRO_RECV_ALL), "pro_recv with unknown flags");
+    start_io(handle, op, PROI_RECV, data, size, 0, flags, done);
+}
+
+void pro_read(struct pro_handle *handle, struct pro_op *op, void *data, size_t size, uint64_t offset, pro_fn *done)
+{
+    require_size(size);
+    start_io(handle, op, PROI_READ, data, size, offset, 0, done);
+}
+
+void pro_write(struct pro_handle *handle, struct pro_op *op, const void *data, size_t size, uint64_t offset,
+               pro_fn *done)
+{
+    require_size(size);
+    start_io(handle, op, PROI_WRITE, (void *)(uintptr_t)data, size, offset, 0, done);
+}
+
+/* For both kinds of send `offset` holds the bytes still to go. */
+void pro_send(struct pro_handle *handle, struct pro_op *op, struct iovec *iov, int count, unsigned flags,
+              pro_fn *done)
+{
+    size_t total = 0;
+    proi_require(count > 0 && count <= IOV_MAX, "pro_send with no buffers or more than 1024");
+    proi_require(!(flags & ~(unsigned)PRO_SEND_MORE), "pro_send with unknown flags");
+    for (int i = 0; i < count; i++)
+        total += iov[i].iov_len > INT32_MAX ? (size_t)INT32_MAX + 1 : iov[i].iov_len;
+    require_size(total);
+    start_io(handle, op, PROI_SEND, iov, (size_t)count, total, flags, done);
+}
+
+void pro_send_slices(struct pro_handle *handle, struct pro_op *op, struct pro_slice *list, pro_fn *done)
+{
+    size_t total = 0;
+    for (const struct pro_slice *slice = list; slice; slice = slice->next)
+        total += slice->size;
+    require_size(total);
+    start_io(handle, op, PROI_SEND_SLICES, list, 0, total, 0, done);
+}
+
+void pro_accept(struct pro_handle *listener, struct pro_op *op, pro_fn *done)
+{
+    start_io(listener, op, PROI_ACCEPT, NULL, 0, 0, 0, done);
+}
+
+void pro_accept_multi(struct pro_handle *listener, struct pro_op *op, pro_fn *done)
+{
+    start_io(listener, op, PROI_ACCEPT_MULTI, NULL, 0, 0, 0, done);
+}
+
+void pro_connect(struct pro_handle *handle, struct pro_op *op, const struct sockaddr *address, socklen_t length,
+                 pro_fn *done)
+{
+    start_io(handle, op, PROI_CONNECT, (void *)(uintptr_t)address, length, 0, 0, done);
+}
+
+void pro_shutdown(struct pro_handle *handle, struct pro_op *op, int how, pro_fn *done)
+{
+    proi_require(how >= SHUT_RD && how <= SHUT_RDWR, "pro_shutdown with an unknown direction");
+    start_io(handle, op, PROI_SHUTDOWN, NULL, (size_t)how, 0, 0, done);
+}
+
+void pro_poll(struct pro_handle *handle, struct pro_op *op, unsigned events, pro_fn *done)
+{
+    start_io(handle, op, PROI_POLL, NULL, events, 0, 0, done);
+}
+
+void pro_poll_multi(struct pro_handle *handle, struct pro_op *op, unsigned events, pro_fn *done)
+{
+    start_io(handle, op, PROI_POLL_MULTI, NULL, events, 0, 0, done);
+}
+
+int pro_try_send(struct pro_handle *handle, const void *data, size_t size)
+{
+    struct pro_loop *loop = handle->loop;
+    proi_require(loop, "pro_try_send on a closed handle");
+    proi_loop_check(loop);
+    require_size(size);
+    if (handle->flags & PROI_H_CLOSING)
+        return -ECANCELED;
+    if (handle->flags & PROI_H_BROKEN)
+        return -EPIPE;
+    return handle->sends ? -EAGAIN : loop->backend->control->try_send(loop, handle->fd, data, size);
+}
+
+/* --- the multishot receive ------------------------------------------------------------------------------------------ */
+
+void pro_recv_multi(struct pro_handle *handle, struct pro_op *op, struct pro_pool *pool, uint32_t credit,
+                    pro_fn *done)
+{
+    begin(handle, op, PROI_RECV_MULTI, done);
+    op->u.stream.pool = pool;
+    op->u.stream.credit = credit;
+    op->u.stream.armed = 0;
+    enter(op);
+}
+
+void proi_handle_resume(struct pro_op *op)
+{
+    struct pro_handle *handle = op->owner.handle;
+    struct pro_op *first = handle->receives;
+    proi_assert(handle->parked == op && (op->state == PROI_PARKED || op->state == PROI_STARVED));
+    if (op->link_prev)
+        proi_list_remove(&op->u.stream.pool->starved, op);
+    handle->parked = NULL;
+    op->state = PROI_QUEUED;
+    proi_list_insert(&handle->receives, first && with_backend(first) ? first : NULL, op);
+    pump_receives(handle);
+}
+
+void proi_handle_starve(struct pro_loop *loop, struct pro_op *op)
+{
+    struct pro_handle *handle = op->owner.handle;
+    struct pro_pool *pool = op->u.stream.pool;
+    bool quota = proi_pool_room(pool, handle) == 0;
+    if (!quota && pool->lent == 0) { /* there is nothing to wait for */
+        proi_op_end(loop, op, -ENOMEM);
+        return;
+    }
+    loop->stats.pool_dry++;
+    set_aside(handle, op, PROI_STARVED);
+    if (!quota)
+        proi_list_append(&pool->starved, op);
+}
+
+void pro_recv_credit(struct pro_op *op, uint32_t bytes)
+{
+    if (op->state == PROI_IDLE || op->state == PROI_ENDED)
+        return;
+    proi_require(op->code == PROI_RECV_MULTI, "credit is given to what is no multishot receive");
+    proi_loop_check(proi_loop_of(op));
+    uint32_t *credit = &op->u.stream.credit;
+    *credit = bytes < PRO_UNLIMITED - *credit ? *credit + bytes : PRO_UNLIMITED;
+    if (op->state == PROI_PARKED && *credit > 0 && !(op->flags & PROI_PAUSE))
+        proi_handle_resume(op);
+}
+
+void pro_recv_pause(struct pro_op *op)
+{
+    if (op->state == PROI_IDLE || op->state == PROI_ENDED)
+        return;
+    struct pro_loop *loop = proi_loop_of(op);
+    proi_require(op->code == PROI_RECV_MULTI, "what is no multishot receive is paused");
+    proi_loop_check(loop);
+    op->u.stream.credit = 0;
+    if (op->flags & PROI_PAUSE)
+        return;
+    op->flags |= PROI_PAUSE;
+    if (op->state == PROI_STARVED) {
+        if (op->link_prev)
+            proi_list_remove(&op->u.stream.pool->starved, op);
+        op->state = PROI_PARKED;
+        pump_receives(op->owner.handle);
+    }
+    if (op->state == PROI_ACTIVE)
+        proi_op_recall(loop, op);
+    else if (op->state != PROI_STARTING) /* else the flush sees the flag */
+        proi_op_report(loop, op, 0);
+}
+
+uint32_t proi_handle_answer(struct pro_op *op)
+{
+    proi_assert(op->code == PROI_RECV_MULTI && op->flags & PROI_PAUSE);
+    op->flags &= (uint16_t)~PROI_PAUSE;
+    if (op->state == PROI_PARKED && op->u.stream.credit > 0)
+        proi_handle_resume(op);
+    else
+        pump_receives(op->owner.handle);
+    return PRO_PAUSED;
+}
+
+bool proi_handle_ready(struct pro_loop *loop, struct pro_op *op)
+{
+    struct pro_handle *handle = op->owner.handle;
+    if (op->code == PROI_CLOSE)
+        loop->backend->forget(loop, handle);
+    if (op->code != PROI_RECV_MULTI)
+        return true;
+    uint32_t credit = op->u.stream.credit;
+    if (op->flags & PROI_PAUSE || credit == 0) {
+        set_aside(handle, op, PROI_PARKED);
+        if (op->flags & PROI_PAUSE)
+            proi_op_report(loop, op, 0);
+        pump_receives(handle);
+        return false;
+    }
+    if (proi_pool_room(op->u.stream.pool, handle) == 0) {
+        proi_handle_starve(loop, op);
+        return false;
+    }
+    uint32_t window = proi_pool_window(op->u.stream.pool, handle);
+    op->u.stream.armed = window < credit ? window : credit;
+    return true;
+}
+
+/* Counts what arrived; returns the flags to deliver it with. */
+static uint32_t spend(struct pro_loop *loop, struct pro_op *op, uint32_t bytes)
+{
+    uint32_t *credit = &op->u.stream.credit;
+    loop->bytes += bytes;
+    if (*credit == PRO_UNLIMITED || *credit == 0)
+        return PRO_MORE;
+    *credit = bytes < *credit ? *credit - bytes : 0;
+    return *credit == 0 ? PRO_MORE | PRO_PAUSED : PRO_MORE;
+}
+
+/* --- what an event means --------------------------------------------------------------------------------------------- */
+
+static int cancel_errno(const struct pro_op *op)
+{
+    return op->flags & PROI_LATE ? -ETIME : -ECANCELED;
+}
+
+static bool again(int res)
+{
+    return res == -EINTR || res == -EAGAIN;
+}
+
+static void deliver(struct pro_loop *loop, struct pro_op *op, struct pro_result result)
+{
+    loop->stats.more++;
+    op->done(loop, op, result);
+}
+
+static bool is_stream(struct pro_loop *loop, struct pro_handle *handle)
+{
+    if (!(handle->flags & PROI_H_KNOWN)) {
+        bool stream = loop->backend->control->is_stream(loop, handle->fd);
+        handle->flags |= (uint16_t)(PROI_H_KNOWN | (stream ? PROI_H_STREAM : 0));
+    }
+    return handle->flags & PROI_H_STREAM;
+}
+
+/* The outcome as the contract words it: cancel and deadline by their names. */
+static void finish(struct pro_loop *loop, struct pro_op *op, int res, uint32_t flags)
+{
+    proi_op_finish(loop, op, res == -ECANCELED ? cancel_errno(op) : res, flags);
+}
+
+/* Once more, unless it was told to end meanwhile. */
+static void go_on(struct pro_loop *loop, struct pro_op *op)
+{
+    if (op->flags & PROI_CANCEL)
+        proi_op_finish(loop, op, cancel_errno(op), 0);
+    else
+        proi_op_submit(loop, op);
+}
+
+/* For multishots that have something to deliver as they leave the backend: settles what comes next without a call. */
+static void leave_or_go_on(struct pro_loop *loop, struct pro_op *op)
+{
+    if (op->flags & PROI_CANCEL)
+        proi_op_end(loop, op, cancel_errno(op));
+    else
+        proi_op_submit(loop, op);
+}
+
+static void on_plain(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
+{
+    if (again(event->res))
+        go_on(loop, op);
+    else
+        finish(loop, op, event->res, 0);
+}
+
+static void on_recv(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
+{
+    uint32_t moved = op->u.io.moved;
+    if (event->res > 0) {
+        moved = op->u.io.moved += (uint32_t)event->res;
+        loop->bytes += (uint32_t)event->res;
+        if (op->flags & PROI_ALL && moved < op->u.io.size && !(op->flags & PROI_CANCEL))
+            go_on(loop, op);
+        else
+            finish(loop, op, (int)moved, 0);
+    } else if (again(event->res) && !(moved && op->flags & PROI_CANCEL)) {
+        go_on(loop, op);
+    } else if (moved > 0) { /* what was gathered; the end or error comes to the next */
+        finish(loop, op, (int)moved, 0);
+    } else {
+        bool end = event->res == 0 && (op->code == PROI_READ || is_stream(loop, op->owner.handle));
+        finish(loop, op, event->res, end ? PRO_EOF : 0);
+    }
+}
+
+static void on_recv_multi(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
+{
+    if (event->res > 0) {
+        uint32_t flags = spend(loop, op, (uint32_t)event->res);
+        if (!event->more)
+            leave_or_go_on(loop, op);
+        deliver(loop, op, (struct pro_result){event->res, flags, event->slice});
+    } else if (again(event->res) || event->res == -ENOBUFS ||
+               (event->res == -ECANCELED && !(op->flags & PROI_CANCEL))) {
+        go_on(loop, op); /* the flush finds out whether there is memory, credit, or a pause to answer */
+    } else if (event->res == 0 && !is_stream(loop, op->owner.handle)) {
+        leave_or_go_on(loop, op);
+        deliver(loop, op, (struct pro_result){0, PRO_MORE, NULL});
+    } else {
+        finish(loop, op, event->res, event->res == 0 ? PRO_EOF : 0);
+    }
+}
+
+/* accept(2): errors that belong to the one connection, which is gone, and not to the listener. */
+static bool of_one_connection(int res)
+{
+    static const int errors[] = {ECONNABORTED, EPERM,    EPROTO,       ENETDOWN,   ENOPROTOOPT,
+                                 EHOSTDOWN,    ENONET,   EHOSTUNREACH, ENETUNREACH, ETIMEDOUT};
+    for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
+        if (res == -errors[i])
+            return true;
+    return false;
+}
+
+static void on_accept(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
+{
+    bool multi = op->code == PROI_ACCEPT_MULTI;
+    if (again(event->res) || of_one_connection(event->res) ||
+        (event->res == -ECANCELED && !(op->flags & PROI_CANCEL))) {
+        go_on(loop, op);
+    } else if (multi && event->res >= 0) {
+        if (!event->more)
+            leave_or_go_on(loop, op);
+        deliver(loop, op, (struct pro_result){event->res, PRO_MORE, NULL});
+    } else {
+        finish(loop, op, event->res, 0);
+    }
+}
+
+/* Steps over `bytes` that went. */
+static void advance_iov(struct pro_op *op, size_t bytes)
+{
+    struct iovec *iov = op->u.io.data;
+    while (op->u.io.size > 0 && bytes >= iov->iov_len) {
+        bytes -= iov->iov_len;
+        iov++;
+        op->u.io.size--;
+    }
+    if (bytes > 0) {
+        iov->iov_base = (char *)iov->iov_base + bytes;
+        iov->iov_len -= bytes;
+    }
+    op->u.io.data = iov;
+}
+
+static void advance_slices(struct pro_op *op, size_t bytes)
+{
+    struct pro_slice *slice = op->u.io.data;
+    while (slice && bytes >= slice->size) {
+        struct pro_slice *next = slice->next;
+        bytes -= slice->size;
+        pro_slice_return(slice);
+        slice = next;
+    }
+    if (bytes > 0) {
+        slice->data += bytes;
+        slice->size -= (uint32_t)bytes;
+    }
+    op->u.io.data = slice;
+}
+
+/* Accounts for `bytes` that went; returns how many are left. */
+static uint64_t advance(struct pro_op *op, uint32_t bytes)
+{
+    op->u.io.moved += bytes;
+    if (op->code == PROI_WRITE)
+        return op->u.io.size - op->u.io.moved;
+    proi_assert(bytes <= op->u.io.offset);
+    op->u.io.offset -= bytes;
+    if (op->code == PROI_SEND)
+        advance_iov(op, bytes);
+    else
+        advance_slices(op, bytes);
+    return op->u.io.offset;
+}
+
+/* A send that has begun and will not end breaks the stream there; a receive keeps what it has. */
+int proi_handle_cut(struct pro_op *op, int error)
+{
+    bool at_offset = op->code == PROI_WRITE && op->u.io.offset != PRO_STREAM;
+    if (proi_row(op)->sends && op->u.io.moved > 0 && !at_offset)
+        op->owner.handle->flags |= PROI_H_BROKEN;
+    return op->code == PROI_RECV && op->u.io.moved > 0 ? (int)op->u.io.moved : error;
+}
+
+static void on_send(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
+{
+    if (event->res > 0 && advance(op, (uint32_t)event->res) == 0) {
+        proi_op_finish(loop, op, (int)op->u.io.moved, 0);
+    } else if ((event->res > 0 || again(event->res)) && !(op->flags & PROI_CANCEL)) {
+        go_on(loop, op);
+    } else {
+        int error = event->res == 0 ? -EIO : event->res;
+        finish(loop, op, proi_handle_cut(op, event->res > 0 || again(error) ? cancel_errno(op) : error), 0);
+    }
+}
+
+static void on_poll_multi(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
+{
+    if (event->res > 0) {
+        if (!event->more)
+            leave_or_go_on(loop, op);
+        deliver(loop, op, (struct pro_result){event->res, PRO_MORE, NULL});
+    } else if (again(event->res) || event->res == 0) {
+        go_on(loop, op);
+    } else {
+        finish(loop, op, event->res, 0);
+    }
+}
+
+static void on_close(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
+{
+    int res = event->res == -EINTR ? 0 : event->res; /* Linux has closed it */
+    proi_op_finish(loop, op, op->flags & PROI_CANCEL ? cancel_errno(op) : res, 0);
+}
+
+typedef void event_fn(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event);
+static event_fn *const on_event[PROI_CODES] = {
+    [PROI_RECV] = on_recv,
+    [PROI_RECV_MULTI] = on_recv_multi,
+    [PROI_ACCEPT] = on_accept,
+    [PROI_ACCEPT_MULTI] = on_accept,
+    [PROI_READ] = on_recv,
+    [PROI_CONNECT] = on_plain,
+    [PROI_SEND] = on_send,
+    [PROI_SEND_SLICES] = on_send,
+    [PROI_WRITE] = on_send,
+    [PROI_SHUTDOWN] = on_plain,
+    [PROI_POLL] = on_plain,
+    [PROI_POLL_MULTI] = on_poll_multi,
+    [PROI_CLOSE] = on_close,
+};
+
+void proi_handle_event(struct pro_loop *loop, const struct proi_event *event)
+{
+    struct pro_op *op = event->op;
+    proi_assert(op->state == PROI_ACTIVE && on_event[op->code]);
+    proi_assert(!event->more || proi_row(op)->multi);
+    on_event[op->code](loop, op, event);
+}
+
+/* --- descriptors in and out ------------------------------------------------------------------------------------------ */
+
+void pro_adopt(struct pro_loop *loop, struct pro_handle *handle, int fd)
+{
+    proi_loop_check(loop);
+    proi_require(!handle->loop, "a descriptor is adopted into an open handle");
+    proi_require(fd >= 0, "a negative descriptor is adopted");
+    memset(handle, 0, sizeof *handle);
+    handle->loop = loop;
+    handle->fd = fd;
+    handle->next = loop->handles;
+    if (loop->handles)
+        loop->handles->prev = handle;
+    loop->handles = handle;
+}
+
+static void forget(struct pro_handle *handle)
+{
+    struct pro_loop *loop = handle->loop;
+    if (handle->prev)
+        handle->prev->next = handle->next;
+    else
+        loop->handles = handle->next;
+    if (handle->next)
+        handle->next->prev = handle->prev;
+    proi_pool_orphan(handle);
+    memset(handle, 0, sizeof *handle);
+}
+
+int pro_socket(struct pro_loop *loop, struct pro_handle *handle, int family, int type, int protocol)
+{
+    proi_loop_check(loop);
+    int fd = loop->backend->control->socket(loop, family, type, protocol);
+    if (fd < 0)
+        return fd;
+    pro_adopt(loop, handle, fd);
+    return 0;
+}
+
+int pro_listen(struct pro_loop *loop, struct pro_handle *handle, const struct sockaddr *address, socklen_t length,
+               int backlog, unsigned flags)
+{
+    const struct proi_control *control = loop->backend->control;
+    proi_loop_check(loop);
+    int fd = control->socket(loop, address->sa_family, SOCK_STREAM, 0);
+    if (fd < 0)
+        return fd;
+    int r = control->listen(loop, fd, address, length, backlog > 0 ? backlog : SOMAXCONN, flags);
+    if (r < 0) {
+        control->close(loop, fd);
+        return r;
+    }
+    pro_adopt(loop, handle, fd);
+    return 0;
+}
+
+static struct pro_loop *open_loop(const struct pro_handle *handle)
+{
+    proi_require(handle->loop, "a closed handle is used");
+    proi_loop_check(handle->loop);
+    return handle->loop;
+}
+
+int pro_local_address(const struct pro_handle *handle, struct sockaddr_storage *ret_address, socklen_t *ret_length)
+{
+    struct pro_loop *loop = open_loop(handle);
+    return loop->backend->control->name(loop, handle->fd, false, ret_address, ret_length);
+}
+
+int pro_peer_address(const struct pro_handle *handle, struct sockaddr_storage *ret_address, socklen_t *ret_length)
+{
+    struct pro_loop *loop = open_loop(handle);
+    return loop->backend->control->name(loop, handle->fd, true, ret_address, ret_length);
+}
+
+int pro_option_set(struct pro_handle *handle, int level, int name, const void *value, socklen_t length)
+{
+    struct pro_loop *loop = open_loop(handle);
+    return loop->backend->control->set(loop, handle->fd, level, name, value, length);
+}
+
+int pro_option_get(const struct pro_handle *handle, int level, int name, void *value, socklen_t *length)
+{
+    struct pro_loop *loop = open_loop(handle);
+    return loop->backend->control->get(loop, handle->fd, level, name, value, length);
+}
+
+void pro_discard(struct pro_loop *loop, int fd)
+{
+    proi_loop_check(loop);
+    loop->backend->control->close(loop, fd);
+}
+
+/* --- the close --------------------------------------------------------------------------------------------------------- */
+
+/* From the back, so that the first of a lane ends last and nothing starts in between. */
+static void cancel_list(struct pro_loop *loop, struct pro_op *head)
+{
+    for (struct pro_op *op = head ? head->link_prev : NULL, *before; op; op = before) {
+        before = op == head ? NULL : op->link_prev;
+        if (op->code != PROI_CLOSE && op->code != PROI_RELEASE)
+            proi_op_cancel(loop, op, false);
+    }
+}
+
+void proi_handle_cancel(struct pro_handle *handle)
+{
+    struct pro_loop *loop = handle->loop;
+    cancel_list(loop, handle->receives);
+    cancel_list(loop, handle->sends);
+    cancel_list(loop, handle->others);
+    if (handle->parked)
+        proi_op_cancel(loop, handle->parked, false);
+}
+
+static struct pro_op *close_of(const struct pro_handle *handle)
+{
+    struct pro_op *op = handle->others;
+    while (op && op->state != PROI_CLOSING)
+        op = op->link_next;
+    return op;
+}
+
+void pro_cancel_all(struct pro_handle *handle)
+{
+    struct pro_loop *loop = open_loop(handle);
+    proi_handle_cancel(handle);
+    if (close_of(handle))
+        proi_op_cancel(loop, close_of(handle), false);
+}
+
+/* Nothing but the close is in flight any more. */
+static void close_now(struct pro_op *op)
+{
+    struct pro_handle *handle = op->owner.handle;
+    struct pro_loop *loop = handle->loop;
+    proi_assert(op->state == PROI_CLOSING && handle->others == op && !op->link_next);
+    proi_assert(!handle->receives && !handle->sends && !handle->parked);
+    if (op->code == PROI_CLOSE) {
+        proi_op_submit(loop, op);
+        return;
+    }
+    loop->backend->forget(loop, handle);
+    proi_op_end(loop, op, handle->fd);
+}
+
+static void close_start(struct pro_handle *handle, struct pro_op *op, enum proi_code code, pro_fn *done)
+{
+    open_loop(handle);
+    proi_require(!(handle->flags & PROI_H_CLOSING), "a handle is closed twice");
+    begin(handle, op, code, done);
+    handle->flags |= PROI_H_CLOSING;
+    op->state = PROI_CLOSING;
+    proi_list_append(&handle->others, op);
+    proi_handle_cancel(handle);
+    if (handle->in_flight == 1)
+        close_now(op);
+}
+
+void pro_close(struct pro_handle *handle, struct pro_op *op, pro_fn *done)
+{
+    close_start(handle, op, PROI_CLOSE, done);
+}
+
+void pro_abort(struct pro_handle *handle, struct pro_op *op, pro_fn *done)
+{
+    struct pro_loop *loop = open_loop(handle);
+    proi_require(!(handle->flags & PROI_H_CLOSING), "a handle is closed twice");
+    loop->backend->control->reset(loop, handle->fd);
+    close_start(handle, op, PROI_CLOSE, done);
+}
+
+void pro_release(struct pro_handle *handle, struct pro_op *op, pro_fn *done)
+{
+    close_start(handle, op, PROI_RELEASE, done);
+}
+
+void proi_handle_hurry(struct pro_op *op, bool late)
+{
+    struct pro_handle *handle = op->owner.handle;
+    if (op->code == PROI_RELEASE || op->flags & PROI_HELD)
+        return; /* the descriptor is to stay as it is, or gone */
+    op->flags |= (uint16_t)(PROI_CANCEL | (late ? PROI_LATE : 0));
+    handle->loop->backend->control->reset(handle->loop, handle->fd);
+}
+
+void proi_handle_left(struct pro_handle *handle)
+{
+    proi_assert(handle->in_flight > 0);
+    handle->in_flight--;
+    struct pro_op *op = handle->flags & PROI_H_CLOSING && handle->in_flight == 1 ? close_of(handle) : NULL;
+    if (op && op->flags & PROI_HELD)
+        proi_op_end(handle->loop, op, op->res);
+    else if (op)
+        close_now(op);
+}
+
+bool proi_handle_wait_last(struct pro_op *op, int res)
+{
+    struct pro_handle *handle = op->owner.handle;
+    if (handle->in_flight == 1)
+        return false;
+    op->flags |= PROI_HELD;
+    op->state = PROI_CLOSING;
+    op->res = res;
+    proi_list_append(&handle->others, op);
+    return true;
+}
+
+void proi_handle_closed(struct pro_op *op)
+{
+    forget(op->owner.handle);
+}
+
+void proi_handles_drop(struct pro_loop *loop)
+{
+    while (loop->handles) {
+        struct pro_handle *handle = loop->handles;
+        if (*loop->guard)
+            loop->backend->forget(loop, handle);
+        loop->backend->control->close(loop, handle->fd);
+        forget(handle);
+    }
+}

@@ -1,0 +1,40 @@
+/* Handles, their lanes, and what an event means for each kind of operation. */
+#ifndef PROI_HANDLE_H
+#define PROI_HANDLE_H
+
+#include "loop.h"
+
+/* An event of the backend: calls the continuation, or starts the operation again. */
+void proi_handle_event(struct pro_loop *loop, const struct proi_event *event);
+
+/* Takes `op` out of its handle's lists, and lets the lane go on. */
+void proi_handle_unlink(struct pro_op *op);
+
+/* The next of the submission queue is about to go to the backend: whether it should. */
+bool proi_handle_ready(struct pro_loop *loop, struct pro_op *op);
+/* The backend found no memory for a receive. */
+void proi_handle_starve(struct pro_loop *loop, struct pro_op *op);
+/* Memory or credit is back for a receive that is STARVED or PARKED. */
+void proi_handle_resume(struct pro_op *op);
+
+/* The report of `op`, the answer to a pause, is about to be delivered with the flags that are returned. */
+uint32_t proi_handle_answer(struct pro_op *op);
+/* Cancels everything in flight but a close. */
+void proi_handle_cancel(struct pro_handle *handle);
+
+/* The final continuation of an operation on `handle` has run. */
+void proi_handle_left(struct pro_handle *handle);
+/* `op` ends between two rounds with the backend: what it must be told, given what it had moved already. */
+int proi_handle_cut(struct pro_op *op, int error);
+
+/* The close is done with `res`, but something was started on the handle since: true if it has to wait for that. */
+bool proi_handle_wait_last(struct pro_op *op, int res);
+/* The final continuation of the close itself is about to run: nothing of the handle may be touched after it. */
+void proi_handle_closed(struct pro_op *op);
+/* A close that should hurry. */
+void proi_handle_hurry(struct pro_op *op, bool late);
+
+/* Pull-down, last step: the descriptors that were never closed. */
+void proi_handles_drop(struct pro_loop *loop);
+
+#endif

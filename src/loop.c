@@ -1,0 +1,658 @@
+/* The loop: what was started goes to the backend, what the backend completed goes to the continuations.
+ *
+ *      start ---> submissions ---> backend ---> events ------.
+ *                     |                                       +---> continuations
+ *      end, post, timers ------------> completions ----------'
+ *
+ * A turn flushes the submissions, waits (when there is nothing else to do), reads the clock, lets timers and deadlines
+ * expire, takes what other threads posted, and then runs what is there: completions of the core's own making, and
+ * events, each at most as many as the turn allows. A continuation may do anything; whatever it starts or ends goes to
+ * one of the two queues, so there is no recursion and nothing is called twice.
+ *
+ * What may go wrong: the backend breaks (its wait fails), which pro_run reports; everything else is somebody's result. */
+#include "loop.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "handle.h"
+#include "pool.h"
+#include "post.h"
+
+_Static_assert(sizeof(struct pro_op) == 96, "the header promises at most 96 bytes");
+_Static_assert(sizeof(struct pro_handle) == 80, "the header promises at most 80 bytes");
+_Static_assert(sizeof(struct pro_result) == 16, "a result travels in registers");
+
+enum {
+    DEFAULT_TURN_COMPLETIONS = 512,
+    DEFAULT_TURN_BYTES = 256 * 1024,
+    RETRY_NS = 1000 * 1000, /* when the kernel has no memory for submissions */
+};
+
+/* --- memory, description, guard ------------------------------------------------------------------------------- */
+
+static void *default_alloc(void *context, size_t size, size_t align)
+{
+    (void)context;
+    return aligned_alloc(align, (size + align - 1) / align * align);
+}
+
+static void default_free(void *context, void *memory, size_t size)
+{
+    (void)context, (void)size;
+    free(memory);
+}
+
+void *proi_alloc(const struct pro_allocator *allocator, size_t size, size_t align)
+{
+    void *memory = allocator->alloc(allocator->context, size, align);
+    return memory ? memset(memory, 0, size) : NULL;
+}
+
+void proi_free(const struct pro_allocator *allocator, void *memory, size_t size)
+{
+    if (memory)
+        allocator->free(allocator->context, memory, size);
+}
+
+void proi_describe(struct pro_loop *loop, const char *format, ...)
+{
+    size_t used = strlen(loop->description);
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(loop->description + used, sizeof loop->description - used, format, arguments);
+    va_end(arguments);
+}
+
+const uint8_t *proi_guard_new(void)
+{
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return NULL;
+    if (madvise(page, size, MADV_WIPEONFORK) < 0) {
+        munmap(page, size);
+        return NULL;
+    }
+    *page = 1;
+    return page;
+}
+
+void proi_guard_free(const uint8_t *guard)
+{
+    if (guard)
+        munmap((void *)(uintptr_t)guard, (size_t)sysconf(_SC_PAGESIZE));
+}
+
+void proi_loop_check(const struct pro_loop *loop)
+{
+    proi_require(*loop->guard, "a loop is used in a forked child");
+    proi_require(!loop->owned || pthread_equal(loop->owner, pthread_self()), "a loop is used by a foreign thread");
+}
+
+/* --- making ----------------------------------------------------------------------------------------------------- */
+
+static bool config_ok(const struct pro_config *c)
+{
+    bool both = !c->allocator.alloc == !c->allocator.free;
+    return c->size >= sizeof *c && both && c->backend <= PRO_BACKEND_EPOLL && c->entries <= 32768 &&
+           c->completion_entries <= 65536;
+}
+
+int pro_loop_new(const struct pro_config *config, struct pro_loop **ret_loop)
+{
+    struct pro_config c = PRO_CONFIG_INIT;
+    if (config && !config_ok(config))
+        return -EINVAL;
+    if (config)
+        c = *config;
+    if (!c.allocator.alloc)
+        c.allocator = (struct pro_allocator){default_alloc, default_free, NULL};
+    struct pro_loop *loop = proi_alloc(&c.allocator, sizeof *loop, _Alignof(struct pro_loop));
+    if (!loop)
+        return -ENOMEM;
+    loop->allocator = c.allocator;
+    loop->turn_completions = c.turn_completions ? c.turn_completions : DEFAULT_TURN_COMPLETIONS;
+    if (loop->turn_completions < 2) /* one for each queue, or one would starve the other */
+        loop->turn_completions = 2;
+    loop->turn_bytes = c.turn_bytes ? c.turn_bytes : DEFAULT_TURN_BYTES;
+    loop->guard = proi_guard_new();
+    int r = loop->guard ? proi_backend_select(loop, &c) : -ENOMEM;
+    if (r < 0) {
+        proi_guard_free(loop->guard);
+        proi_free(&c.allocator, loop, sizeof *loop);
+        return r;
+    }
+    loop->now = loop->backend->now(loop->backend_state);
+    proi_wheel_init(&loop->wheel, loop->now);
+    *ret_loop = loop;
+    return 0;
+}
+
+const char *pro_loop_describe(const struct pro_loop *loop)
+{
+    return loop->description;
+}
+
+enum pro_backend_kind pro_loop_backend(const struct pro_loop *loop)
+{
+    return loop->backend->kind;
+}
+
+uint64_t pro_now(const struct pro_loop *loop)
+{
+    return loop->running ? loop->now : loop->backend->now(loop->backend_state);
+}
+
+void pro_loop_stats(const struct pro_loop *loop, struct pro_stats *ret_stats, size_t size)
+{
+    memcpy(ret_stats, &loop->stats, size < sizeof loop->stats ? size : sizeof loop->stats);
+}
+
+/* --- the life of an operation (op.h) ------------------------------------------------------------------------------ */
+
+/* Work was made while nobody runs: a foreign loop that polls pro_loop_fd must learn of it. */
+static void note_work(struct pro_loop *loop)
+{
+    if (loop->pollable && !loop->running)
+        loop->backend->pollable_arm(loop, 0);
+}
+
+static void time_set(struct pro_loop *loop, struct pro_op *op, uint64_t at)
+{
+    op->time_at = at;
+    op->flags |= PROI_TIMED;
+    proi_wheel_insert(&loop->wheel, op);
+    note_work(loop);
+}
+
+static void time_clear(struct pro_loop *loop, struct pro_op *op)
+{
+    if (op->flags & PROI_TIMED)
+        proi_wheel_remove(&loop->wheel, op);
+    op->flags &= (uint16_t)~PROI_TIMED;
+}
+
+void proi_op_begin(struct pro_loop *loop, struct pro_op *op, enum proi_code code, pro_fn *done)
+{
+    proi_loop_check(loop);
+    proi_require(op->state == PROI_IDLE, "an operation is started while it is in flight");
+    proi_require(done, "an operation is started without a continuation");
+    uint16_t before = op->flags;
+    op->code = code;
+    op->done = done;
+    op->res = 0;
+    op->link_next = op->link_prev = op->queue_next = op->time_next = op->time_prev = NULL;
+    op->flags = before & PROI_BACKGROUND;
+    loop->stats.started++;
+    loop->stats.in_flight++;
+    loop->background += (before & PROI_BACKGROUND) != 0;
+    if (before & PROI_TIMED && code != PROI_TIMER && code != PROI_POST)
+        time_set(loop, op, op->time_at);
+}
+
+static void complete_later(struct pro_loop *loop, struct pro_op *op)
+{
+    op->flags |= PROI_INQUEUE;
+    proi_queue_push(&loop->completions, op);
+    loop->completions_count++;
+    note_work(loop);
+}
+
+void proi_op_submit(struct pro_loop *loop, struct pro_op *op)
+{
+    op->state = PROI_STARTING;
+    if (op->flags & PROI_INQUEUE)
+        return;
+    op->flags |= PROI_INQUEUE;
+    proi_queue_push(&loop->submissions, op);
+    note_work(loop);
+}
+
+/* What an operation holds besides its place in lists. */
+static void release(struct pro_op *op)
+{
+    if (op->code == PROI_SEND_SLICES) {
+        pro_slice_return_list(op->u.io.data);
+        op->u.io.data = NULL;
+    } else if (op->code == PROI_RECV_MULTI) {
+        proi_pool_leave(op->u.stream.pool);
+    }
+}
+
+static void detach(struct pro_loop *loop, struct pro_op *op)
+{
+    time_clear(loop, op);
+    if (proi_has_handle(op))
+        proi_handle_unlink(op);
+    release(op);
+}
+
+void proi_op_end(struct pro_loop *loop, struct pro_op *op, int res)
+{
+    proi_assert(op->state != PROI_IDLE && op->state != PROI_ENDED);
+    op->state = PROI_ENDED;
+    op->res = res;
+    op->flags &= (uint16_t)~PROI_REPORT;
+    detach(loop, op);
+    if (!(op->flags & PROI_INQUEUE))
+        complete_later(loop, op);
+}
+
+void proi_op_report(struct pro_loop *loop, struct pro_op *op, int res)
+{
+    proi_assert(!(op->flags & PROI_INQUEUE));
+    op->res = res;
+    op->flags |= PROI_REPORT;
+    complete_later(loop, op);
+}
+
+/* Calls the final continuation. `op` is out of everything; after the call it may not exist. */
+static void finish(struct pro_loop *loop, struct pro_op *op, struct pro_result result)
+{
+    struct pro_handle *handle = proi_has_handle(op) ? op->owner.handle : NULL;
+    bool closes = op->code == PROI_CLOSE || op->code == PROI_RELEASE;
+    if (closes && proi_handle_wait_last(op, result.res))
+        return;
+    proi_assert(!op->link_prev && !(op->flags & (PROI_INQUEUE | PROI_TIMED | PROI_KERNEL | PROI_KCANCEL)));
+    loop->stats.completed++;
+    loop->stats.in_flight--;
+    loop->background -= (op->flags & PROI_BACKGROUND) != 0;
+    op->state = PROI_IDLE;
+    op->flags = 0;
+    if (closes) {
+        proi_handle_closed(op);
+        handle = NULL;
+    }
+    op->done(loop, op, result);
+    if (handle)
+        proi_handle_left(handle);
+}
+
+void proi_op_finish(struct pro_loop *loop, struct pro_op *op, int res, uint32_t flags)
+{
+    if (op->flags & PROI_INQUEUE) { /* a recall of it waits in the submission queue */
+        op->flags |= flags & PRO_EOF ? PROI_AT_EOF : 0;
+        proi_op_end(loop, op, res);
+        return;
+    }
+    op->state = PROI_ENDED;
+    detach(loop, op);
+    finish(loop, op, (struct pro_result){res, flags, NULL});
+}
+
+void proi_op_recall(struct pro_loop *loop, struct pro_op *op)
+{
+    proi_assert(op->state == PROI_ACTIVE);
+    if (op->flags & PROI_ASKED)
+        return;
+    if (loop->backend->cancel(loop, op) == 0) {
+        op->flags |= PROI_ASKED;
+        note_work(loop);
+    } else if (!(op->flags & PROI_INQUEUE)) {
+        op->flags |= PROI_INQUEUE;
+        proi_queue_push(&loop->submissions, op);
+    }
+}
+
+void proi_op_cancel(struct pro_loop *loop, struct pro_op *op, bool late)
+{
+    if (op->flags & PROI_CANCEL)
+        return;
+    switch ((enum proi_state)op->state) {
+    case PROI_IDLE:
+    case PROI_ENDED:
+    case PROI_POSTED:
+        return;
+    case PROI_CLOSING:
+        proi_handle_hurry(op, late);
+        return;
+    case PROI_STARTING:
+        if (op->code == PROI_CLOSE)
+            return;
+        break;
+    case PROI_ACTIVE:
+        if (op->code == PROI_CLOSE)
+            return;
+        op->flags |= (uint16_t)(PROI_CANCEL | (late ? PROI_LATE : 0));
+        proi_op_recall(loop, op);
+        return;
+    case PROI_QUEUED:
+    case PROI_PARKED:
+    case PROI_STARVED:
+    case PROI_TIMING:
+        break;
+    }
+    op->flags |= (uint16_t)(PROI_CANCEL | (late ? PROI_LATE : 0));
+    int error = late ? -ETIME : -ECANCELED;
+    proi_op_end(loop, op, proi_has_handle(op) ? proi_handle_cut(op, error) : error);
+}
+
+void pro_cancel(struct pro_op *op)
+{
+    if (op->state == PROI_IDLE || op->state == PROI_POSTED)
+        return;
+    struct pro_loop *loop = proi_loop_of(op);
+    proi_loop_check(loop);
+    proi_op_cancel(loop, op, false);
+}
+
+bool pro_op_in_flight(const struct pro_op *op)
+{
+    return op->state != PROI_IDLE;
+}
+
+uint32_t pro_op_bytes(const struct pro_op *op)
+{
+    return op->u.io.moved;
+}
+
+void pro_op_background(struct pro_op *op)
+{
+    if (op->flags & PROI_BACKGROUND)
+        return;
+    op->flags |= PROI_BACKGROUND;
+    if (op->state != PROI_IDLE && op->state != PROI_POSTED) {
+        struct pro_loop *loop = proi_loop_of(op);
+        proi_loop_check(loop);
+        loop->background++;
+    }
+}
+
+/* --- timers and deadlines ------------------------------------------------------------------------------------------ */
+
+static void timer_place(struct pro_loop *loop, struct pro_op *op)
+{
+    uint64_t deadline = op->u.timer.deadline;
+    time_set(loop, op, deadline && deadline < op->u.timer.at ? deadline : op->u.timer.at);
+}
+
+static void timer_start(struct pro_loop *loop, struct pro_op *op, uint64_t at, uint64_t every, pro_fn *done)
+{
+    uint64_t deadline = op->flags & PROI_TIMED ? op->time_at : 0;
+    proi_op_begin(loop, op, PROI_TIMER, done);
+    op->owner.loop = loop;
+    op->u.timer.at = at;
+    op->u.timer.every = every;
+    op->u.timer.deadline = deadline;
+    op->state = PROI_TIMING;
+    if (loop->freeing)
+        proi_op_end(loop, op, -ESHUTDOWN);
+    else
+        timer_place(loop, op);
+}
+
+void pro_timer(struct pro_loop *loop, struct pro_op *op, uint64_t at, pro_fn *done)
+{
+    timer_start(loop, op, at, 0, done);
+}
+
+void pro_timer_after(struct pro_loop *loop, struct pro_op *op, uint64_t delay_ns, pro_fn *done)
+{
+    uint64_t now = pro_now(loop);
+    timer_start(loop, op, delay_ns < PRO_NEVER - now ? now + delay_ns : PRO_NEVER, 0, done);
+}
+
+void pro_timer_every(struct pro_loop *loop, struct pro_op *op, uint64_t first, uint64_t interval_ns, pro_fn *done)
+{
+    proi_require(interval_ns > 0, "a timer repeats with an interval of 0");
+    timer_start(loop, op, first, interval_ns, done);
+}
+
+void pro_deadline(struct pro_op *op, uint64_t at)
+{
+    if (op->state == PROI_IDLE) {
+        op->time_at = at;
+        op->flags = (uint16_t)(at ? op->flags | PROI_TIMED : op->flags & ~PROI_TIMED);
+        return;
+    }
+    if (op->state == PROI_ENDED || op->code == PROI_POST)
+        return;
+    struct pro_loop *loop = proi_loop_of(op);
+    proi_loop_check(loop);
+    if (op->code == PROI_TIMER) {
+        op->u.timer.deadline = at;
+        if (op->flags & PROI_REPORT)
+            return; /* placed when that has run */
+        time_clear(loop, op);
+        timer_place(loop, op);
+        return;
+    }
+    time_clear(loop, op);
+    if (at)
+        time_set(loop, op, at);
+}
+
+static void timer_due(struct pro_loop *loop, struct pro_op *op)
+{
+    uint64_t late = loop->now - op->u.timer.at, every = op->u.timer.every;
+    if (loop->now < op->u.timer.at) { /* so it is the deadline */
+        proi_op_cancel(loop, op, true);
+    } else if (every == 0) {
+        proi_op_end(loop, op, 0);
+    } else {
+        uint64_t times = late / every + 1;
+        bool wraps = __builtin_mul_overflow(times, every, &every) || every > PRO_NEVER - op->u.timer.at;
+        op->u.timer.at = wraps ? PRO_NEVER : op->u.timer.at + every;
+        proi_op_report(loop, op, times > INT32_MAX ? INT32_MAX : (int)times);
+    }
+}
+
+static void expire(struct pro_loop *loop)
+{
+    struct pro_op *due = proi_wheel_advance(&loop->wheel, loop->now);
+    for (struct pro_op *op = due; op; op = op->time_next)
+        op->flags &= (uint16_t)~PROI_TIMED; /* first for all: ending one may end others */
+    while (due) {
+        struct pro_op *op = due;
+        due = op->time_next;
+        op->time_next = NULL;
+        if (op->state == PROI_TIMING)
+            timer_due(loop, op);
+        else
+            proi_op_cancel(loop, op, true);
+    }
+}
+
+/* --- a turn ----------------------------------------------------------------------------------------------------------- */
+
+/* Hands one operation over. False when the backend has no room. */
+static bool submit(struct pro_loop *loop, struct pro_op *op)
+{
+    op->flags &= (uint16_t)~PROI_INQUEUE;
+    if (op->state == PROI_ENDED) {
+        complete_later(loop, op);
+        return true;
+    }
+    if (op->state == PROI_ACTIVE) { /* to be recalled, and there was no room for that */
+        proi_op_recall(loop, op);
+        return op->flags & PROI_ASKED;
+    }
+    proi_assert(op->state == PROI_STARTING);
+    if (!proi_handle_ready(loop, op))
+        return true;
+    op->state = PROI_ACTIVE;
+    op->flags &= (uint16_t)~PROI_ASKED;
+    int r = loop->backend->start(loop, op);
+    if (r == 0)
+        return true;
+    op->state = PROI_STARTING;
+    if (r == -ENOBUFS) {
+        proi_handle_starve(loop, op);
+        return true;
+    }
+    proi_assert(r == -EAGAIN);
+    op->flags |= PROI_INQUEUE;
+    proi_queue_push_front(&loop->submissions, op);
+    return false;
+}
+
+static bool flush(struct pro_loop *loop)
+{
+    struct pro_op *op;
+    while ((op = proi_queue_pop(&loop->submissions)) != NULL)
+        if (!submit(loop, op))
+            return false;
+    return true;
+}
+
+/* A completion of the core's own making: final, or a report. */
+static void complete(struct pro_loop *loop, struct pro_op *op)
+{
+    uint32_t flags = op->flags & PROI_AT_EOF ? PRO_EOF : 0;
+    op->flags &= (uint16_t) ~(PROI_INQUEUE | PROI_AT_EOF);
+    if (op->state == PROI_ENDED) {
+        finish(loop, op, (struct pro_result){op->res, flags, NULL});
+        return;
+    }
+    proi_assert(op->flags & PROI_REPORT);
+    int res = op->res;
+    op->flags &= (uint16_t)~PROI_REPORT;
+    if (op->code != PROI_TIMER)
+        flags = proi_handle_answer(op);
+    else if (loop->freeing)
+        proi_op_end(loop, op, -ECANCELED);
+    else
+        timer_place(loop, op);
+    loop->stats.more++;
+    op->done(loop, op, (struct pro_result){res, PRO_MORE | flags, NULL});
+}
+
+/* Runs what was there when it began; half the turn belongs to the core's completions, the rest to the backend's. */
+static uint32_t dispatch(struct pro_loop *loop)
+{
+    uint32_t limit = loop->turn_completions, own = (limit + 1) / 2, ran = 0;
+    struct proi_event event;
+    loop->bytes = 0;
+    if (own > loop->completions_count)
+        own = loop->completions_count;
+    for (; own > 0; own--, ran++) {
+        loop->completions_count--;
+        complete(loop, proi_queue_pop(&loop->completions));
+    }
+    while (ran < limit && loop->bytes < loop->turn_bytes && loop->backend->reap(loop, &event)) {
+        proi_handle_event(loop, &event);
+        ran++;
+    }
+    return ran;
+}
+
+/* Returns how many continuations ran, at least 1 if it was woken, or a negative errno. */
+static int turn(struct pro_loop *loop, bool wait)
+{
+    uint64_t until = 0;
+    bool woken = proi_post_take(loop);
+    bool flushed = flush(loop);
+    loop->stats.turns++;
+    if (wait && !woken && !loop->completions.head && !loop->stopping)
+        until = flushed ? proi_wheel_next(&loop->wheel) : loop->now + RETRY_NS;
+    if (until && !proi_post_sleep(loop))
+        until = 0;
+    int r = loop->backend->wait(loop, until);
+    if (r < 0)
+        return r;
+    loop->now = loop->backend->now(loop->backend_state);
+    woken |= proi_post_take(loop);
+    expire(loop);
+    return (int)dispatch(loop) + woken;
+}
+
+static bool alive(const struct pro_loop *loop)
+{
+    return loop->stats.in_flight > loop->background;
+}
+
+int pro_run(struct pro_loop *loop, enum pro_run_mode mode)
+{
+    if (!*loop->guard)
+        return -ECHILD;
+    proi_loop_check(loop);
+    proi_require(!loop->running, "pro_run is called from a continuation");
+    int r = 0;
+    if (!loop->enabled) {
+        loop->owned = true;
+        loop->owner = pthread_self();
+        r = loop->backend->enable(loop);
+        loop->enabled = r == 0;
+    }
+    loop->now = loop->backend->now(loop->backend_state);
+    loop->running = true;
+    while (r >= 0) {
+        r = turn(loop, mode != PRO_RUN_NOWAIT && alive(loop));
+        if (mode == PRO_RUN_NOWAIT || loop->stopping || !alive(loop) || (mode == PRO_RUN_ONCE && r > 0))
+            break;
+    }
+    loop->running = false;
+    loop->stopping = false;
+    if (loop->pollable)
+        loop->backend->pollable_arm(loop, loop->completions.head || loop->submissions.head
+                                              ? 0
+                                              : proi_wheel_next(&loop->wheel));
+    return r < 0 ? r : alive(loop);
+}
+
+void pro_stop(struct pro_loop *loop)
+{
+    proi_loop_check(loop);
+    loop->stopping = true;
+    note_work(loop);
+}
+
+int pro_loop_fd(struct pro_loop *loop)
+{
+    proi_loop_check(loop);
+    int fd = loop->backend->pollable(loop);
+    if (fd >= 0 && !loop->pollable) {
+        loop->pollable = true;
+        note_work(loop); /* the first run finds out what there is */
+    }
+    return fd;
+}
+
+/* --- pull-down -------------------------------------------------------------------------------------------------------- */
+
+static void cancel_everything(struct pro_loop *loop)
+{
+    struct pro_op *op;
+    for (struct pro_handle *handle = loop->handles; handle; handle = handle->next)
+        proi_handle_cancel(handle);
+    while ((op = proi_wheel_any(&loop->wheel)) != NULL) {
+        if (op->code == PROI_TIMER)
+            proi_op_end(loop, op, -ECANCELED);
+        else
+            time_clear(loop, op); /* its cancel is under way */
+    }
+}
+
+void pro_loop_free(struct pro_loop *loop)
+{
+    if (!loop)
+        return;
+    bool forked = !*loop->guard;
+    proi_require(!loop->running, "a loop is freed from one of its continuations");
+    if (!forked) {
+        proi_loop_check(loop);
+        int r = loop->enabled ? 0 : loop->backend->enable(loop);
+        loop->running = loop->freeing = true;
+        proi_post_close(loop);
+        cancel_everything(loop);
+        while (r >= 0 && loop->stats.in_flight > 0)
+            r = turn(loop, true);
+        proi_require(r >= 0, "the backend broke; what it holds cannot be given back");
+    }
+    while (loop->pools) {
+        loop->pools->receives = 0;
+        loop->pools->starved = NULL;
+        proi_pool_detach(loop->pools);
+    }
+    proi_handles_drop(loop);
+    proi_post_fini(loop);
+    loop->backend->fini(loop, forked);
+    proi_guard_free(loop->guard);
+    struct pro_allocator allocator = loop->allocator;
+    proi_free(&allocator, loop, sizeof *loop);
+}

@@ -1,0 +1,71 @@
+/* The loop's own state, and what its parts say to each other. */
+#ifndef PROI_LOOP_H
+#define PROI_LOOP_H
+
+#include <proactor.h>
+
+#include <pthread.h>
+#include <stdarg.h>
+
+#include "backend.h"
+#include "list.h"
+#include "op.h"
+#include "timer.h"
+
+struct pro_loop {
+    const struct proi_backend *backend;
+    void *backend_state;
+    struct proi_queue submissions; /* STARTING, and what ended before it was popped */
+    struct proi_queue completions; /* ENDED, and reports that are not final */
+    uint32_t completions_count;
+    uint32_t turn_completions, turn_bytes; /* bounds of a turn */
+    uint32_t bytes;                        /* received in this turn */
+    uint64_t now;
+    uint64_t background; /* operations in flight that do not keep pro_run */
+    struct pro_handle *handles;
+    struct pro_pool *pools; /* those that have received here */
+    struct pro_remote *remote;
+    pthread_t owner;
+    bool owned, running, stopping, freeing, pollable, enabled;
+    const uint8_t *guard; /* reads 0 in a forked child */
+    struct pro_stats stats;
+    struct pro_allocator allocator;
+    struct proi_wheel wheel;
+    char description[256];
+};
+
+/* Aborts unless the calling thread may use the loop. */
+void proi_loop_check(const struct pro_loop *loop);
+
+/* Counts, and gives `op` its deadline: the common part of every start. `op` is idle. */
+void proi_op_begin(struct pro_loop *loop, struct pro_op *op, enum proi_code code, pro_fn *done);
+/* For the backend, at the next wait. */
+void proi_op_submit(struct pro_loop *loop, struct pro_op *op);
+/* Makes `res` final: out of its lists and the wheel, continuation in due course. Not for an ACTIVE one. */
+void proi_op_end(struct pro_loop *loop, struct pro_op *op, int res);
+/* What an event decided is final: the continuation is called here. */
+void proi_op_finish(struct pro_loop *loop, struct pro_op *op, int res, uint32_t flags);
+/* Ends it if the backend has no part in it; else asks the backend, and its event will tell. */
+void proi_op_cancel(struct pro_loop *loop, struct pro_op *op, bool late);
+/* A completion that is not final and was not brought by an event: its continuation is called in due course. */
+void proi_op_report(struct pro_loop *loop, struct pro_op *op, int res);
+/* Asks the backend to give an ACTIVE operation back. */
+void proi_op_recall(struct pro_loop *loop, struct pro_op *op);
+
+static inline struct pro_loop *proi_loop_of(const struct pro_op *op)
+{
+    return proi_has_handle(op) ? op->owner.handle->loop : op->owner.loop;
+}
+
+/* Memory through the loop's allocator; zeroed. */
+void *proi_alloc(const struct pro_allocator *allocator, size_t size, size_t align);
+void proi_free(const struct pro_allocator *allocator, void *memory, size_t size);
+
+/* Appends to the loop's description. */
+void proi_describe(struct pro_loop *loop, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+/* A page that reads non-zero here and zero in a forked child, without a system call. */
+const uint8_t *proi_guard_new(void);
+void proi_guard_free(const uint8_t *guard);
+
+#endif

@@ -1,0 +1,399 @@
+/* Buffers in slabs, slices that share them, and accounts that say who holds how much.
+ *
+ *      pool -- slab -- buffer --.-- slice (head of a message, lent to handle A)
+ *           '- slab    buffer   '-- slice (the rest, lent to handle A)
+ *                      buffer ----- account of handle A: 2 buffers, filling the second
+ *
+ * A buffer is free, with the backend (to be received into), or lent: then its `references` are its slices. It returns to
+ * the free ones with its last slice, and that wakes the first receive that waits for one.
+ *
+ * The quota counts buffers, since it is memory that runs out and not bytes. A peer that sends single bytes to a handle
+ * whose program keeps them would fill it with nothing; so a piece of less than a quarter of a buffer is copied behind
+ * the last one when that is still held and has room. A buffer that is left behind is then, together with its successor,
+ * at least a quarter full, whence proi_pool_window: what arrives in that many bytes can never exceed the quota.
+ *
+ * What may fail: a slab or a batch of slice descriptors is not to be had. The pool is then as large as it is. */
+#include "pool.h"
+
+#include <errno.h>
+#include <string.h>
+
+#include "handle.h"
+
+enum {
+    DEFAULT_BUFFER = 64 * 1024,
+    DEFAULT_SLAB = 16,
+    DEFAULT_BUFFERS = 1024,
+    DEFAULT_QUOTA = 16,
+    SLICES_PER_BUFFER = 8,
+    BUFFER_ALIGN = 4096,
+};
+
+/* One allocation: the slab, its buffers' and slices' descriptors. The bytes are another, so that they are aligned. */
+struct proi_slab {
+    uint8_t *data;
+    size_t data_size, size;
+    struct pro_slice *slices;
+    struct pro_buffer buffers[];
+};
+
+static bool config_ok(const struct pro_pool_config *c)
+{
+    return c->size >= sizeof *c && (c->buffer_size == 0 || (c->buffer_size >= 256 && c->buffer_size <= 16u << 20)) &&
+           c->max_buffers <= 32768 && c->slab_buffers <= 32768;
+}
+
+static uint32_t or_default(uint32_t value, uint32_t otherwise)
+{
+    return value ? value : otherwise;
+}
+
+static uint32_t least(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+int pro_pool_new(struct pro_loop *loop, const struct pro_pool_config *config, struct pro_pool **ret_pool)
+{
+    struct pro_pool_config c = PRO_POOL_CONFIG_INIT;
+    proi_loop_check(loop);
+    if (config && !config_ok(config))
+        return -EINVAL;
+    if (config)
+        c = *config;
+    struct pro_pool *pool = proi_alloc(&loop->allocator, sizeof *pool, _Alignof(struct pro_pool));
+    if (!pool)
+        return -ENOMEM;
+    pool->allocator = loop->allocator;
+    pool->buffer_size = or_default(c.buffer_size, DEFAULT_BUFFER);
+    pool->max_buffers = or_default(c.max_buffers, DEFAULT_BUFFERS);
+    pool->slab_buffers = least(or_default(c.slab_buffers, DEFAULT_SLAB), pool->max_buffers);
+    pool->quota = least(or_default(c.quota_buffers, DEFAULT_QUOTA), pool->max_buffers);
+    pool->slab_max = (pool->max_buffers + pool->slab_buffers - 1) / pool->slab_buffers;
+    pool->slabs = proi_alloc(&pool->allocator, pool->slab_max * sizeof *pool->slabs, _Alignof(struct proi_slab *));
+    if (!pool->slabs) {
+        proi_free(&loop->allocator, pool, sizeof *pool);
+        return -ENOMEM;
+    }
+    *ret_pool = pool;
+    return 0;
+}
+
+static void destroy(struct pro_pool *pool)
+{
+    struct pro_allocator allocator = pool->allocator;
+    proi_assert(pool->lent == 0 && !pool->loop);
+    for (uint32_t i = 0; i < pool->slab_count; i++) {
+        struct proi_slab *slab = pool->slabs[i];
+        proi_free(&allocator, slab->data, slab->data_size);
+        proi_free(&allocator, slab, slab->size);
+    }
+    proi_free(&allocator, pool->slabs, pool->slab_max * sizeof *pool->slabs);
+    proi_free(&allocator, pool, sizeof *pool);
+}
+
+void pro_pool_free(struct pro_pool *pool)
+{
+    if (!pool)
+        return;
+    if (pool->loop)
+        proi_loop_check(pool->loop);
+    proi_require(pool->receives == 0, "pool freed while a receive is in flight on it");
+    proi_require(!pool->freed, "pool freed twice");
+    proi_pool_detach(pool);
+    pool->freed = true;
+    if (pool->slices_lent == 0)
+        destroy(pool);
+}
+
+static void slice_free(struct pro_pool *pool, struct pro_slice *slice)
+{
+    slice->next = pool->slices;
+    pool->slices = slice;
+}
+
+/* One more slab, or as many buffers of one as the limit leaves. */
+static bool grow(struct pro_pool *pool)
+{
+    uint32_t count = least(pool->slab_buffers, pool->max_buffers - pool->buffers);
+    if (count == 0)
+        return false;
+    size_t slices = (size_t)count * SLICES_PER_BUFFER;
+    size_t size = sizeof(struct proi_slab) + count * sizeof(struct pro_buffer) + slices * sizeof(struct pro_slice);
+    struct proi_slab *slab = proi_alloc(&pool->allocator, size, _Alignof(struct proi_slab));
+    if (!slab)
+        return false;
+    slab->size = size;
+    slab->data_size = (size_t)count * pool->buffer_size;
+    slab->data = pool->allocator.alloc(pool->allocator.context, slab->data_size, BUFFER_ALIGN);
+    if (!slab->data) {
+        proi_free(&pool->allocator, slab, size);
+        return false;
+    }
+    slab->slices = (struct pro_slice *)(void *)(slab->buffers + count);
+    for (size_t i = slices; i-- > 0;)
+        slice_free(pool, &slab->slices[i]);
+    for (uint32_t i = count; i-- > 0;) {
+        struct pro_buffer *buffer = &slab->buffers[i];
+        buffer->data = slab->data + (size_t)i * pool->buffer_size;
+        buffer->pool = pool;
+        buffer->id = pool->buffers + i;
+        buffer->next = pool->free;
+        pool->free = buffer;
+        buffer->own.next = pool->accounts;
+        pool->accounts = &buffer->own;
+    }
+    pool->slabs[pool->slab_count++] = slab;
+    pool->buffers += count;
+    return true;
+}
+
+void proi_pool_enter(struct pro_loop *loop, struct pro_pool *pool)
+{
+    proi_require(!pool->freed, "receive on a freed pool");
+    proi_require(!pool->loop || pool->loop == loop, "pool used on two loops");
+    if (!pool->loop) {
+        pool->loop = loop;
+        pool->next = loop->pools;
+        loop->pools = pool;
+    }
+    pool->receives++;
+}
+
+void proi_pool_leave(struct pro_pool *pool)
+{
+    proi_assert(pool->receives > 0);
+    pool->receives--;
+}
+
+void proi_pool_detach(struct pro_pool *pool)
+{
+    struct pro_loop *loop = pool->loop;
+    if (!loop)
+        return;
+    proi_assert(pool->receives == 0 && !pool->starved);
+    loop->backend->forget_pool(loop, pool);
+    struct pro_pool **link = &loop->pools;
+    while (*link != pool)
+        link = &(*link)->next;
+    *link = pool->next;
+    pool->next = NULL;
+    pool->loop = NULL;
+    pool->backend_state = NULL;
+}
+
+void proi_pool_reclaim(struct pro_pool *pool)
+{
+    pool->free = NULL;
+    for (uint32_t i = pool->buffers; i-- > 0;) {
+        struct pro_buffer *buffer = proi_pool_buffer(pool, i);
+        if (buffer->references > 0)
+            continue;
+        buffer->filled = 0;
+        buffer->next = pool->free;
+        pool->free = buffer;
+    }
+}
+
+struct pro_buffer *proi_pool_buffer(const struct pro_pool *pool, uint32_t id)
+{
+    proi_assert(id < pool->buffers);
+    return &pool->slabs[id / pool->slab_buffers]->buffers[id % pool->slab_buffers];
+}
+
+bool proi_pool_stock(struct pro_pool *pool)
+{
+    return pool->free || grow(pool);
+}
+
+struct pro_buffer *proi_pool_take(struct pro_pool *pool)
+{
+    if (!proi_pool_stock(pool))
+        return NULL;
+    struct pro_buffer *buffer = pool->free;
+    proi_assert(buffer->references == 0 && !buffer->account);
+    pool->free = buffer->next;
+    buffer->next = NULL;
+    return buffer;
+}
+
+/* Wakes the first receive that waits for memory. It starts over, and waits again if others were faster. */
+static void wake_one(struct pro_pool *pool)
+{
+    struct pro_op *op = pool->starved;
+    if (op)
+        proi_handle_resume(op);
+}
+
+void proi_pool_give(struct pro_buffer *buffer)
+{
+    struct pro_pool *pool = buffer->pool;
+    proi_assert(buffer->references == 0 && !buffer->account);
+    buffer->filled = 0;
+    buffer->next = pool->free;
+    pool->free = buffer;
+    wake_one(pool);
+}
+
+static struct pro_account *account_of(const struct pro_pool *pool, const struct pro_handle *handle)
+{
+    struct pro_account *account = handle->account;
+    return account && account->pool == pool ? account : NULL;
+}
+
+uint32_t proi_pool_room(const struct pro_pool *pool, const struct pro_handle *handle)
+{
+    const struct pro_account *account = account_of(pool, handle);
+    uint32_t lent = account ? account->lent : 0;
+    return lent < pool->quota ? pool->quota - lent : 0;
+}
+
+uint32_t proi_pool_window(const struct pro_pool *pool, const struct pro_handle *handle)
+{
+    uint32_t room = proi_pool_room(pool, handle);
+    uint64_t bytes = room > 1 ? (uint64_t)(room - 1) * (pool->buffer_size / 4) : 0;
+    return bytes > INT32_MAX ? INT32_MAX : (uint32_t)bytes;
+}
+
+/* A descriptor. One is kept back for every buffer that is not lent, so that the first slice of a buffer never fails;
+ * the others of it may. */
+static struct pro_slice *slice_new(struct pro_buffer *buffer, uint32_t offset, uint32_t size)
+{
+    struct pro_pool *pool = buffer->pool;
+    struct pro_slice *slice = pool->slices;
+    uint32_t unused = pool->buffers * SLICES_PER_BUFFER - pool->slices_lent;
+    if (buffer->references > 0 && unused <= pool->buffers - pool->lent)
+        return NULL;
+    proi_assert(slice);
+    pool->slices = slice->next;
+    *slice = (struct pro_slice){.data = buffer->data + offset, .size = size, .buffer = buffer};
+    buffer->references++;
+    pool->slices_lent++;
+    return slice;
+}
+
+static struct pro_account *account_open(struct pro_buffer *buffer, struct pro_handle *handle)
+{
+    struct pro_pool *pool = buffer->pool;
+    struct pro_account *account = account_of(pool, handle);
+    if (!account) {
+        proi_pool_orphan(handle);
+        account = pool->accounts;
+        proi_assert(account); /* there is one for every buffer, and each open one has a buffer */
+        pool->accounts = account->next;
+        *account = (struct pro_account){.handle = handle, .pool = pool};
+        handle->account = account;
+    }
+    return account;
+}
+
+struct pro_slice *proi_pool_lend(struct pro_buffer *buffer, struct pro_handle *handle, uint32_t size)
+{
+    struct pro_pool *pool = buffer->pool;
+    struct pro_account *account = account_open(buffer, handle);
+    struct pro_buffer *last = account->filling;
+    proi_assert(size > 0 && size <= pool->buffer_size && buffer->references == 0);
+    if (last && size < pool->buffer_size / 4 && size <= pool->buffer_size - last->filled) {
+        struct pro_slice *slice = slice_new(last, last->filled, size);
+        if (slice) {
+            memcpy(slice->data, buffer->data, size);
+            last->filled += size;
+            proi_pool_give(buffer);
+            return slice;
+        }
+    }
+    struct pro_slice *slice = slice_new(buffer, 0, size);
+    buffer->filled = size;
+    buffer->account = account;
+    account->filling = buffer;
+    account->lent++;
+    pool->lent++;
+    return slice;
+}
+
+void proi_pool_orphan(struct pro_handle *handle)
+{
+    if (handle->account)
+        handle->account->handle = NULL;
+    handle->account = NULL;
+}
+
+/* The last slice of `buffer` is back. */
+static void buffer_back(struct pro_buffer *buffer)
+{
+    struct pro_pool *pool = buffer->pool;
+    struct pro_account *account = buffer->account;
+    struct pro_handle *handle = account->handle;
+    proi_assert(account->lent > 0 && pool->lent > 0);
+    buffer->account = NULL;
+    pool->lent--;
+    if (account->filling == buffer)
+        account->filling = NULL;
+    if (--account->lent == 0) {
+        if (handle)
+            handle->account = NULL;
+        account->next = pool->accounts;
+        pool->accounts = account;
+    }
+    proi_pool_give(buffer);
+    if (handle && handle->parked && handle->parked->state == PROI_STARVED)
+        proi_handle_resume(handle->parked);
+}
+
+void pro_slice_return(struct pro_slice *slice)
+{
+    struct pro_buffer *buffer = slice->buffer;
+    proi_require(buffer && buffer->references > 0, "slice returned twice");
+    struct pro_pool *pool = buffer->pool;
+    if (pool->loop)
+        proi_loop_check(pool->loop);
+    slice->buffer = NULL;
+    slice_free(pool, slice);
+    pool->slices_lent--;
+    if (--buffer->references == 0)
+        buffer_back(buffer);
+    if (pool->freed && pool->slices_lent == 0)
+        destroy(pool);
+}
+
+void pro_slice_return_list(struct pro_slice *list)
+{
+    while (list) {
+        struct pro_slice *next = list->next;
+        pro_slice_return(list);
+        list = next;
+    }
+}
+
+int pro_slice_split(struct pro_slice *slice, uint32_t at, struct pro_slice **ret_tail)
+{
+    proi_require(at > 0 && at < slice->size, "slice split outside of its bytes");
+    struct pro_slice *tail = slice_new(slice->buffer, 0, slice->size - at);
+    if (!tail)
+        return -ENOBUFS;
+    tail->data = slice->data + at;
+    slice->size = at;
+    *ret_tail = tail;
+    return 0;
+}
+
+uint32_t pro_slice_pinned(const struct pro_slice *slice)
+{
+    return slice->buffer->pool->buffer_size;
+}
+
+bool pro_slice_shares(const struct pro_slice *a, const struct pro_slice *b)
+{
+    return a->buffer == b->buffer;
+}
+
+void pro_pool_stats(const struct pro_pool *pool, struct pro_pool_stats *ret_stats, size_t size)
+{
+    struct pro_pool_stats stats = {
+        .buffer_size = pool->buffer_size,
+        .buffers = pool->buffers,
+        .buffers_lent = pool->lent,
+        .slices_lent = pool->slices_lent,
+    };
+    memcpy(ret_stats, &stats, size < sizeof stats ? size : sizeof stats);
+}

@@ -1,0 +1,74 @@
+/* Pools, seen from the core and the backends. */
+#ifndef PROI_POOL_H
+#define PROI_POOL_H
+
+#include "loop.h"
+
+/* What one handle holds of a pool. It lives in a buffer that was lent to it, so there are never too few. */
+struct pro_account {
+    struct pro_handle *handle; /* NULL once that is closed */
+    struct pro_buffer *filling; /* where small pieces still fit */
+    struct pro_account *next;   /* free ones */
+    struct pro_pool *pool;
+    uint32_t lent; /* buffers */
+};
+
+struct pro_buffer {
+    uint8_t *data;
+    struct pro_pool *pool;
+    struct pro_account *account;
+    struct pro_buffer *next; /* free ones */
+    uint32_t references;     /* slices */
+    uint32_t filled;         /* bytes from the front that slices were cut from */
+    uint32_t id;
+    struct pro_account own; /* spare */
+};
+
+struct pro_pool {
+    struct pro_loop *loop;      /* that receives from it, or NULL */
+    struct pro_pool *next;      /* of the loop */
+    void *backend_state;        /* the backend's, while loop is set */
+    struct pro_buffer *free;    /* last in, first out: the warmest */
+    struct pro_account *accounts;
+    struct pro_slice *slices;   /* free descriptors */
+    struct pro_op *starved;     /* receives that wait for a buffer, in order */
+    struct proi_slab **slabs;
+    uint32_t slab_count, slab_max;
+    uint32_t buffer_size, slab_buffers, max_buffers, quota;
+    uint32_t buffers;           /* allocated */
+    uint32_t lent;              /* pinned by slices */
+    uint32_t slices_lent;
+    uint32_t receives;          /* operations in flight on it */
+    bool freed;
+    struct pro_allocator allocator;
+};
+
+/* A receive starts and ends. Attaches the pool to `loop` if it is free. */
+void proi_pool_enter(struct pro_loop *loop, struct pro_pool *pool);
+void proi_pool_leave(struct pro_pool *pool);
+
+/* How many more buffers `handle` may hold. */
+uint32_t proi_pool_room(const struct pro_pool *pool, const struct pro_handle *handle);
+/* How many bytes may arrive for it, in pieces of any size, before that is exceeded; 0: only one piece at a time. */
+uint32_t proi_pool_window(const struct pro_pool *pool, const struct pro_handle *handle);
+
+/* Whether there is a buffer to take, after growing if need be. */
+bool proi_pool_stock(struct pro_pool *pool);
+/* A buffer to receive into, or NULL when the pool is dry; and one that was not used. */
+struct pro_buffer *proi_pool_take(struct pro_pool *pool);
+void proi_pool_give(struct pro_buffer *buffer);
+struct pro_buffer *proi_pool_buffer(const struct pro_pool *pool, uint32_t id);
+
+/* `size` bytes were received into `buffer`: the slice that lends them to `handle`. Small pieces are moved together in
+ * a buffer the handle holds already, so that what it pins is in proportion to what it got. */
+struct pro_slice *proi_pool_lend(struct pro_buffer *buffer, struct pro_handle *handle, uint32_t size);
+
+/* Whatever the backend had is the pool's again. */
+void proi_pool_reclaim(struct pro_pool *pool);
+
+/* The handle is closed: what it holds stays lent, and is nobody's. */
+void proi_pool_orphan(struct pro_handle *handle);
+/* The loop goes. */
+void proi_pool_detach(struct pro_pool *pool);
+
+#endif

@@ -1,0 +1,21 @@
+/* What this kernel's io_uring can do, found out by trying. */
+#ifndef PROI_URING_PROBE_H
+#define PROI_URING_PROBE_H
+
+#include <proactor.h>
+
+#include "uring_abi.h"
+
+/* Sets up `ring` with as many of the features in `wanted` (PRO_FEATURE_ bits) as the kernel takes, disabled until
+ * proi_enable_ring. Returns 0 and those features, or the errno of io_uring_setup(2), or -EOPNOTSUPP if an
+ * operation is missing that there is no substitute for. */
+int proi_uring_setup(struct io_uring *ring, unsigned entries, unsigned completion_entries, uint64_t wanted,
+                     uint64_t *ret_features);
+
+/* Tries the receive features of `wanted` on a socket pair and a small ring of its own; returns those that work. */
+uint64_t proi_uring_try_receive(uint64_t wanted);
+
+/* The names of `features`, in the order of their bits; NULL at the end. */
+const char *proi_uring_feature_name(unsigned bit);
+
+#endif

@@ -1,0 +1,757 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The world of a test and the audit after it; see harness.h.
+ *
+ * The happy path: setup lists the descriptors and makes a loop on a counting allocator; the test runs turns until
+ * what it waits for has happened; teardown frees the loop, then what the world lent, then compares.
+ *
+ * Possible failure modes: an assertion in a continuation jumps out of pro_run, and a loop may not be freed then: the
+ * world is abandoned with all it holds, and the next test starts from a new count. A test that waits for what never
+ * comes is blocked in the kernel: an alarm names it and ends the program. An assertion that fails in a forked child
+ * would go on with the parent's remaining tests: teardown knows its process and exits.
+ */
+#include "harness.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+enum { SKIPPED = 77, CHILD_FAILED = 99, MOST_STEPS = 100000, BLOCK_MAGIC = 0x70726f61 };
+
+static pid_t harness_pid;
+static unsigned guard_seconds = 60;
+static atomic_uint finals_ever;
+
+/* Where the test stands, for the alarm. */
+static const char *volatile stuck_condition = "(no condition yet)";
+static volatile int stuck_line;
+static const char *volatile stuck_note = "";
+
+/* ------------------------------------------------------------------------------------------------------------
+ * The ledger
+ * ------------------------------------------------------------------------------------------------------------ */
+
+struct block {
+    struct block *next, **link;
+    size_t size, lead;
+    uint64_t serial;
+    uint32_t magic;
+};
+
+void ledger_init(struct ledger *ledger)
+{
+    *ledger = (struct ledger){0};
+    pthread_mutex_init(&ledger->mutex, NULL);
+}
+
+static bool ledger_refuses(struct ledger *ledger)
+{
+    uint64_t serial = ++ledger->allocations;
+    bool refuse = serial == ledger->fail_at || (ledger->fail_from && serial >= ledger->fail_from);
+    ledger->failed += refuse;
+    return refuse;
+}
+
+/* The block's own record stands before the memory, in a lead of one alignment. */
+static void *ledger_alloc(void *context, size_t size, size_t align)
+{
+    struct ledger *ledger = context;
+    if (align < _Alignof(struct block))
+        align = _Alignof(struct block);
+    size_t lead = (sizeof(struct block) + align - 1) / align * align;
+    size_t total = (lead + size + align - 1) / align * align;
+    pthread_mutex_lock(&ledger->mutex);
+    uint8_t *base = ledger_refuses(ledger) ? NULL : aligned_alloc(align, total);
+    if (base) {
+        struct block *block = (struct block *)(void *)(base + lead - sizeof *block);
+        *block =
+            (struct block){ledger->blocks, &ledger->blocks, size, lead, ledger->allocations, BLOCK_MAGIC};
+        if (block->next)
+            block->next->link = &block->next;
+        ledger->blocks = block;
+        ledger->count++;
+        ledger->bytes += size;
+        if (ledger->bytes > ledger->peak_bytes)
+            ledger->peak_bytes = ledger->bytes;
+    }
+    pthread_mutex_unlock(&ledger->mutex);
+    return base ? base + lead : NULL;
+}
+
+static void ledger_free(void *context, void *memory, size_t size)
+{
+    struct ledger *ledger = context;
+    if (!memory)
+        return;
+    struct block *block = (struct block *)(void *)((uint8_t *)memory - sizeof *block);
+    pthread_mutex_lock(&ledger->mutex);
+    if (block->magic != BLOCK_MAGIC || block->size != size) {
+        fprintf(stderr, "harness: freed with size %zu what was allocated with %zu (magic %x)\n", size,
+                block->size, block->magic);
+        abort();
+    }
+    *block->link = block->next;
+    if (block->next)
+        block->next->link = block->link;
+    block->magic = 0;
+    ledger->count--;
+    ledger->bytes -= size;
+    pthread_mutex_unlock(&ledger->mutex);
+    free((uint8_t *)memory - block->lead);
+}
+
+struct pro_allocator ledger_allocator(struct ledger *ledger)
+{
+    return (struct pro_allocator){ledger_alloc, ledger_free, ledger};
+}
+
+void ledger_fail_nth(struct ledger *ledger, uint64_t n)
+{
+    ledger->fail_at = ledger->allocations + n;
+}
+
+void ledger_fail_from(struct ledger *ledger, uint64_t n)
+{
+    ledger->fail_from = ledger->allocations + n;
+}
+
+void ledger_fail_never(struct ledger *ledger)
+{
+    ledger->fail_at = ledger->fail_from = 0;
+}
+
+static bool ledger_is_empty(const struct ledger *ledger)
+{
+    for (const struct block *block = ledger->blocks; block; block = block->next)
+        print_error("leaked memory: allocation %llu, %zu bytes\n", (unsigned long long)block->serial,
+                    block->size);
+    return ledger->count == 0 && ledger->bytes == 0;
+}
+
+/* ------------------------------------------------------------------------------------------------------------
+ * Descriptors
+ * ------------------------------------------------------------------------------------------------------------ */
+
+struct descriptors {
+    unsigned count;
+    struct descriptor {
+        int fd;
+        char target[96]; /* "socket:[inode]": a number that was closed and taken again shows */
+    } at[];
+};
+
+static struct descriptors *descriptors_now(void)
+{
+    unsigned room = 64;
+    struct descriptors *list = malloc(sizeof *list + room * sizeof list->at[0]);
+    DIR *dir = opendir("/proc/self/fd");
+    assert_non_null(list);
+    assert_non_null(dir);
+    list->count = 0;
+    for (struct dirent *entry; (entry = readdir(dir));) {
+        int fd = atoi(entry->d_name);
+        if (entry->d_name[0] == '.' || fd == dirfd(dir))
+            continue;
+        if (list->count == room) {
+            room *= 2;
+            list = realloc(list, sizeof *list + room * sizeof list->at[0]);
+            assert_non_null(list);
+        }
+        struct descriptor *d = &list->at[list->count];
+        ssize_t length = readlinkat(dirfd(dir), entry->d_name, d->target, sizeof d->target - 1);
+        d->target[length > 0 ? length : 0] = 0;
+        d->fd = fd;
+        list->count++;
+    }
+    closedir(dir);
+    return list;
+}
+
+unsigned descriptor_count(void)
+{
+    struct descriptors *now = descriptors_now();
+    unsigned count = now->count;
+    free(now);
+    return count;
+}
+
+static bool descriptors_have(const struct descriptors *list, const struct descriptor *d)
+{
+    for (unsigned i = 0; i < list->count; i++)
+        if (list->at[i].fd == d->fd && strcmp(list->at[i].target, d->target) == 0)
+            return true;
+    return false;
+}
+
+static bool descriptors_match(const struct descriptors *before, const struct descriptors *after)
+{
+    bool match = true;
+    for (unsigned i = 0; i < after->count; i++)
+        if (!descriptors_have(before, &after->at[i])) {
+            print_error("leaked descriptor: %d -> %s\n", after->at[i].fd, after->at[i].target);
+            match = false;
+        }
+    for (unsigned i = 0; i < before->count; i++)
+        if (!descriptors_have(after, &before->at[i])) {
+            print_error("lost descriptor: %d -> %s\n", before->at[i].fd, before->at[i].target);
+            match = false;
+        }
+    return match;
+}
+
+/* ------------------------------------------------------------------------------------------------------------
+ * The program
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static void on_alarm(int number)
+{
+    (void)number;
+    char text[512];
+    int length = snprintf(text, sizeof text, "harness: stuck at line %d, waiting for: %s %s\n", stuck_line,
+                          stuck_condition, stuck_note);
+    if (write(STDERR_FILENO, text, (size_t)length) < 0)
+        _exit(3);
+    _exit(2);
+}
+
+static enum pro_backend_kind chosen_backend(void)
+{
+    const char *name = getenv("PROACTOR_BACKEND");
+    if (!name || !*name || strcmp(name, "auto") == 0)
+        return PRO_BACKEND_AUTO;
+    if (strcmp(name, "io_uring") == 0)
+        return PRO_BACKEND_IO_URING;
+    if (strcmp(name, "epoll") == 0)
+        return PRO_BACKEND_EPOLL;
+    fprintf(stderr, "harness: PROACTOR_BACKEND=%s is not known\n", name);
+    exit(1);
+}
+
+static void require_backend(void)
+{
+    struct pro_config config = PRO_CONFIG_INIT;
+    struct pro_loop *loop;
+    config.backend = chosen_backend();
+    int error = pro_loop_new(&config, &loop);
+    if (error < 0) {
+        fprintf(stderr, "skipped: the backend does not start here: %s (%s)\n", pro_error_name(error),
+                pro_error_text(error));
+        exit(SKIPPED);
+    }
+    print_message("# %s\n", pro_loop_describe(loop));
+    pro_loop_free(loop);
+}
+
+int harness_run(const char *file, const struct CMUnitTest *tests, size_t count)
+{
+    harness_pid = getpid();
+    if (getenv("HARNESS_GUARD"))
+        guard_seconds = (unsigned)atoi(getenv("HARNESS_GUARD"));
+    signal(SIGALRM, on_alarm);
+    alarm(guard_seconds);
+    require_backend();
+    const char *slash = strrchr(file, '/');
+    return _cmocka_run_group_tests(slash ? slash + 1 : file, tests, count, NULL, NULL);
+}
+
+/* ------------------------------------------------------------------------------------------------------------
+ * The world
+ * ------------------------------------------------------------------------------------------------------------ */
+
+struct lent {
+    struct lent *next;
+    _Alignas(64) uint8_t data[];
+};
+
+struct owned {
+    struct owned *next;
+    int fd;
+};
+
+static struct world *world_new(void)
+{
+    struct world *w = calloc(1, sizeof *w);
+    assert_non_null(w);
+    ledger_init(&w->ledger);
+    w->config = (struct pro_config)PRO_CONFIG_INIT;
+    w->config.backend = chosen_backend();
+    w->config.allocator = ledger_allocator(&w->ledger);
+    return w;
+}
+
+void world_open(struct world *w)
+{
+    assert_null(w->loop);
+    assert_int_equal(pro_loop_new(&w->config, &w->loop), 0);
+    assert_non_null(w->loop);
+}
+
+int world_setup_bare(void **state)
+{
+    alarm(guard_seconds);
+    stuck_condition = "(no condition yet)";
+    struct world *w = world_new();
+    world_note(w, NULL);
+    w->before = descriptors_now();
+    *state = w;
+    return 0;
+}
+
+int world_setup(void **state)
+{
+    world_setup_bare(state);
+    world_open(*state);
+    return 0;
+}
+
+void world_note(struct world *w, const char *note)
+{
+    w->note = note;
+    stuck_note = note ? note : "";
+}
+
+void world_shut(struct world *w)
+{
+    struct pro_loop *loop = w->loop;
+    w->running++; /* finals run in here too */
+    pro_loop_free(loop);
+    w->running--;
+    w->loop = NULL;
+    for (struct record *r = w->records; r; r = r->next)
+        record_drop(r);
+}
+
+static void world_free(struct world *w)
+{
+    while (w->pool_count > 0)
+        pro_pool_free(w->pools[--w->pool_count]);
+    while (w->memory) {
+        struct lent *next = w->memory->next;
+        free(w->memory);
+        w->memory = next;
+    }
+    while (w->owned)
+        world_close(w, w->owned->fd);
+}
+
+int world_teardown(void **state)
+{
+    struct world *w = *state;
+    if (getpid() != harness_pid)
+        _exit(CHILD_FAILED);
+    if (w->note)
+        print_error("it was at: %s\n", w->note);
+    if (w->running) {
+        print_error("abandoned: the test ended inside pro_run\n");
+        return -1;
+    }
+    world_shut(w);
+    world_free(w);
+    struct descriptors *after = descriptors_now();
+    bool clean = descriptors_match(w->before, after);
+    clean &= ledger_is_empty(&w->ledger);
+    free(after);
+    free(w->before);
+    if (clean) /* else the leak may be used later and should not crash */
+        free(w);
+    return clean ? 0 : -1;
+}
+
+int world_run(struct world *w, enum pro_run_mode mode)
+{
+    w->running++;
+    int result = pro_run(w->loop, mode);
+    w->running--;
+    return result;
+}
+
+void world_turns(struct world *w, unsigned count)
+{
+    while (count-- > 0)
+        assert_true(world_run(w, PRO_RUN_NOWAIT) >= 0);
+}
+
+void world_step(struct world *w, unsigned *steps, const char *condition, const char *file, int line)
+{
+    stuck_condition = condition;
+    stuck_line = line;
+    if (++*steps > MOST_STEPS)
+        print_error("%s:%d: still not so after %u turns: %s\n", file, line, *steps, condition);
+    assert_true(*steps <= MOST_STEPS);
+    int result = world_run(w, PRO_RUN_ONCE);
+    if (result < 0)
+        print_error("%s:%d: pro_run: %s\n", file, line, pro_error_name(result));
+    assert_true(result >= 0);
+}
+
+void *world_alloc(struct world *w, size_t size)
+{
+    size_t total = (sizeof(struct lent) + size + 63) / 64 * 64;
+    struct lent *lent = aligned_alloc(64, total);
+    assert_non_null(lent);
+    memset(lent, 0, total);
+    lent->next = w->memory;
+    w->memory = lent;
+    return lent->data;
+}
+
+int world_own(struct world *w, int fd)
+{
+    assert_true(fd >= 0);
+    struct owned *owned = malloc(sizeof *owned);
+    assert_non_null(owned);
+    *owned = (struct owned){w->owned, fd};
+    w->owned = owned;
+    return fd;
+}
+
+void world_close(struct world *w, int fd)
+{
+    struct owned **link = &w->owned;
+    while (*link && (*link)->fd != fd)
+        link = &(*link)->next;
+    assert_non_null(*link);
+    struct owned *gone = *link;
+    *link = gone->next;
+    free(gone);
+    assert_int_equal(close(fd), 0);
+}
+
+struct pro_handle *world_handle(struct world *w)
+{
+    return world_alloc(w, sizeof(struct pro_handle));
+}
+
+struct pro_handle *world_adopt(struct world *w, int fd)
+{
+    struct pro_handle *handle = world_handle(w);
+    pro_adopt(w->loop, handle, fd);
+    return handle;
+}
+
+struct pro_handle *world_tcp(struct world *w, int *ret_far)
+{
+    int fds[2];
+    tcp_pair(fds);
+    *ret_far = world_own(w, fds[1]);
+    return world_adopt(w, fds[0]);
+}
+
+struct pro_handle *world_unix(struct world *w, int *ret_far)
+{
+    int fds[2];
+    unix_pair(fds);
+    *ret_far = world_own(w, fds[1]);
+    return world_adopt(w, fds[0]);
+}
+
+struct pro_handle *world_listen(struct world *w, struct sockaddr_storage *ret_address, socklen_t *ret_length)
+{
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct pro_handle *listener = world_handle(w);
+    assert_int_equal(pro_listen(w->loop, listener, (struct sockaddr *)&any, sizeof any, 0, 0), 0);
+    *ret_length = sizeof *ret_address;
+    assert_int_equal(pro_local_address(listener, ret_address, ret_length), 0);
+    return listener;
+}
+
+struct pro_pool *world_pool(struct world *w, const struct pro_pool_config *config)
+{
+    assert_true(w->pool_count < sizeof w->pools / sizeof w->pools[0]);
+    struct pro_pool *pool = NULL;
+    assert_int_equal(pro_pool_new(w->loop, config, &pool), 0);
+    w->pools[w->pool_count++] = pool;
+    return pool;
+}
+
+int world_close_handle(struct world *w, struct pro_handle *handle)
+{
+    struct record *r = world_record(w);
+    pro_close(handle, record_begin(r), on_record);
+    RUN_UNTIL(w, r->finals == 1);
+    return r->last.res;
+}
+
+bool world_is_uring(const struct world *w)
+{
+    return pro_loop_backend(w->loop) == PRO_BACKEND_IO_URING;
+}
+
+/* ------------------------------------------------------------------------------------------------------------
+ * Records
+ * ------------------------------------------------------------------------------------------------------------ */
+
+struct record *world_record(struct world *w)
+{
+    struct record *r = world_alloc(w, sizeof *r);
+    r->world = w;
+    r->next = w->records;
+    w->records = r;
+    return r;
+}
+
+struct pro_op *record_begin(struct record *r)
+{
+    assert_int_equal(r->starts, r->finals);
+    r->starts++;
+    return &r->op;
+}
+
+static void record_check(const struct record *r, struct pro_result result)
+{
+    if (r->starts != r->finals + 1)
+        print_error("a completion after the final: res %d, flags %x\n", result.res, result.flags);
+    assert_int_equal(r->starts, r->finals + 1);
+    assert_true(r->world->running > 0);
+    assert_int_equal(result.flags & ~(uint32_t)(PRO_MORE | PRO_EOF | PRO_PAUSED), 0);
+    if (result.flags & PRO_EOF)
+        assert_int_equal(result.res, 0);
+    if (result.slice) {
+        assert_true(result.res > 0);
+        assert_int_equal(result.res, result.slice->size);
+        assert_null(result.slice->next);
+    }
+    assert_int_equal(pro_op_in_flight(&r->op), !!(result.flags & PRO_MORE));
+}
+
+static void record_keep(struct record *r, struct pro_slice *slice)
+{
+    if (r->tail)
+        r->tail->next = slice;
+    else
+        r->head = slice;
+    r->tail = slice;
+}
+
+void on_record(struct pro_loop *loop, struct pro_op *op, struct pro_result result)
+{
+    (void)loop;
+    struct record *r = PRO_CONTAINER_OF(op, struct record, op);
+    record_check(r, result);
+    if (r->completions < RECORD_LOG)
+        r->log[r->completions] = result;
+    r->completions++;
+    r->last = result;
+    r->pauses += result.res == 0 && !result.slice && result.flags == (PRO_MORE | PRO_PAUSED);
+    if (result.slice) {
+        r->bytes += result.slice->size;
+        if (r->drop)
+            pro_slice_return(result.slice);
+        else
+            record_keep(r, result.slice);
+    }
+    if (!(result.flags & PRO_MORE)) {
+        r->finals++;
+        r->order = ++finals_ever;
+    }
+    if (r->then)
+        r->then(r, result);
+}
+
+size_t record_text(const struct record *r, void *data, size_t size)
+{
+    size_t total = 0;
+    for (const struct pro_slice *s = r->head; s; s = s->next) {
+        size_t room = size > total ? size - total : 0;
+        memcpy((uint8_t *)data + (size - room), s->data, s->size < room ? s->size : room);
+        total += s->size;
+    }
+    return total;
+}
+
+struct pro_slice *record_take(struct record *r)
+{
+    struct pro_slice *list = r->head;
+    r->head = r->tail = NULL;
+    return list;
+}
+
+void record_drop(struct record *r)
+{
+    pro_slice_return_list(record_take(r));
+}
+
+/* ------------------------------------------------------------------------------------------------------------
+ * Sockets
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static void unblock(int fd)
+{
+    assert_int_equal(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK), 0);
+}
+
+int tcp_connect(const struct sockaddr_storage *address, socklen_t length)
+{
+    int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(fd >= 0);
+    assert_int_equal(connect(fd, (const struct sockaddr *)address, length), 0);
+    unblock(fd);
+    return fd;
+}
+
+void tcp_pair(int fds[2])
+{
+    int on = 1;
+    struct sockaddr_storage at = {0};
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    socklen_t length = sizeof at;
+    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_true(listener >= 0);
+    assert_int_equal(bind(listener, (struct sockaddr *)&any, sizeof any), 0);
+    assert_int_equal(listen(listener, 1), 0);
+    assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &length), 0);
+    fds[0] = tcp_connect(&at, length);
+    fds[1] = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    assert_true(fds[1] >= 0);
+    close(listener);
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(setsockopt(fds[i], IPPROTO_TCP, TCP_NODELAY, &on, sizeof on), 0);
+}
+
+void unix_pair(int fds[2])
+{
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
+}
+
+void shrink_buffers(int fd)
+{
+    int least = 1;
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &least, sizeof least), 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &least, sizeof least), 0);
+}
+
+void write_all(int fd, const void *data, size_t size)
+{
+    while (size > 0) {
+        ssize_t moved = write(fd, data, size);
+        if (moved < 0 && errno == EINTR)
+            continue;
+        assert_true(moved > 0);
+        data = (const uint8_t *)data + moved;
+        size -= (size_t)moved;
+    }
+}
+
+int read_now(int fd, void *data, size_t size)
+{
+    ssize_t moved;
+    do
+        moved = read(fd, data, size);
+    while (moved < 0 && errno == EINTR);
+    return moved < 0 ? -errno : (int)moved;
+}
+
+uint8_t pattern_byte(uint64_t position)
+{
+    return (uint8_t)((position * 0x9e3779b97f4a7c15u) >> 56);
+}
+
+void pattern_fill(void *data, size_t size, uint64_t position)
+{
+    for (size_t i = 0; i < size; i++)
+        ((uint8_t *)data)[i] = pattern_byte(position + i);
+}
+
+bool pattern_holds(const void *data, size_t size, uint64_t position)
+{
+    for (size_t i = 0; i < size; i++)
+        if (((const uint8_t *)data)[i] != pattern_byte(position + i))
+            return false;
+    return true;
+}
+
+/* ------------------------------------------------------------------------------------------------------------
+ * Children
+ * ------------------------------------------------------------------------------------------------------------ */
+
+/* The child dies without a core file, and by the plain signal: cmocka's own handlers would jump. */
+static void child_prepare(int to)
+{
+    static const int signals[] = {SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGALRM};
+    struct rlimit none = {0, 0};
+    for (size_t i = 0; i < sizeof signals / sizeof signals[0]; i++)
+        signal(signals[i], SIG_DFL);
+    setrlimit(RLIMIT_CORE, &none);
+    dup2(to, STDERR_FILENO);
+    close(to);
+    alarm(20);
+}
+
+static void read_to_end(int fd, char *text, size_t size)
+{
+    char scrap[256];
+    size_t used = 0;
+    for (ssize_t n; (n = read(fd, scrap, sizeof scrap)) != 0;) {
+        if (n < 0 && errno != EINTR)
+            break;
+        for (ssize_t i = 0; i < n && used + 1 < size; i++)
+            text[used++] = scrap[i];
+    }
+    if (size > 0)
+        text[used] = 0;
+}
+
+int in_child(void (*body)(void *context), void *context, char *ret_stderr, size_t size)
+{
+    int ends[2], status = -1;
+    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        close(ends[0]);
+        child_prepare(ends[1]);
+        body(context);
+        fflush(NULL);
+        _exit(0);
+    }
+    close(ends[1]);
+    read_to_end(ends[0], ret_stderr, size);
+    close(ends[0]);
+    while (waitpid(pid, &status, 0) < 0)
+        assert_int_equal(errno, EINTR);
+    return status;
+}
+
+static void death_in_new_world(void *context)
+{
+    void (*const *body)(struct world *) = context;
+    struct world *w = world_new();
+    world_open(w);
+    (*body)(w);
+}
+
+void harness_dies(void (*body)(struct world *w), const char *name, const char *text, const char *file,
+                  int line)
+{
+    char said[2048] = "";
+    int status = in_child(death_in_new_world, &body, said, sizeof said);
+    bool aborted = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
+    const char *own = strstr(said, "proactor: ");
+    if (aborted && own && strstr(own, text))
+        return;
+    if (!aborted)
+        print_error("%s:%d: %s should abort, but its wait status is %x\n", file, line, name,
+                    (unsigned)status);
+    else
+        print_error("%s:%d: %s should say \"proactor: … %s\"\n", file, line, name, text);
+    print_error("it said: %s\n", said);
+    _fail(file, line);
+}
+
+unsigned long stress(unsigned long full)
+{
+    const char *text = getenv("STRESS");
+    double scaled = (double)full * (text ? atof(text) : 1.0);
+    return scaled < 1 ? 1 : (unsigned long)scaled;
+}
