@@ -155,8 +155,7 @@ void pro_loop_stats(const struct pro_loop *loop, struct pro_stats *ret_stats, si
 
 /* --- the life of an operation (op.h) ------------------------------------------------------------------------------ */
 
-/* Work was made while nobody runs: a foreign loop that polls pro_loop_fd must learn of it. */
-static void note_work(struct pro_loop *loop)
+void proi_loop_note(struct pro_loop *loop)
 {
     if (loop->pollable && !loop->running)
         loop->backend->pollable_arm(loop, 0);
@@ -167,7 +166,7 @@ static void time_set(struct pro_loop *loop, struct pro_op *op, uint64_t at)
     op->time_at = at;
     op->flags |= PROI_TIMED;
     proi_wheel_insert(&loop->wheel, op);
-    note_work(loop);
+    proi_loop_note(loop);
 }
 
 static void time_clear(struct pro_loop *loop, struct pro_op *op)
@@ -200,7 +199,7 @@ static void complete_later(struct pro_loop *loop, struct pro_op *op)
     op->flags |= PROI_INQUEUE;
     proi_queue_push(&loop->completions, op);
     loop->completions_count++;
-    note_work(loop);
+    proi_loop_note(loop);
 }
 
 void proi_op_submit(struct pro_loop *loop, struct pro_op *op)
@@ -210,7 +209,7 @@ void proi_op_submit(struct pro_loop *loop, struct pro_op *op)
         return;
     op->flags |= PROI_INQUEUE;
     proi_queue_push(&loop->submissions, op);
-    note_work(loop);
+    proi_loop_note(loop);
 }
 
 /* What an operation holds besides its place in lists. */
@@ -292,7 +291,7 @@ void proi_op_recall(struct pro_loop *loop, struct pro_op *op)
         return;
     if (loop->backend->cancel(loop, op) == 0) {
         op->flags |= PROI_ASKED;
-        note_work(loop);
+        proi_loop_note(loop);
     } else if (!(op->flags & PROI_INQUEUE)) {
         op->flags |= PROI_INQUEUE;
         proi_queue_push(&loop->submissions, op);
@@ -566,6 +565,13 @@ static bool alive(const struct pro_loop *loop)
     return loop->stats.in_flight > loop->background;
 }
 
+/* The run is over, and a foreign loop waits for the next to be due. */
+static void rest(struct pro_loop *loop)
+{
+    bool idle = !loop->completions.head && !loop->submissions.head && proi_post_sleep(loop);
+    loop->backend->pollable_arm(loop, idle ? proi_wheel_next(&loop->wheel) : 0);
+}
+
 int pro_run(struct pro_loop *loop, enum pro_run_mode mode)
 {
     if (!*loop->guard)
@@ -589,9 +595,7 @@ int pro_run(struct pro_loop *loop, enum pro_run_mode mode)
     loop->running = false;
     loop->stopping = false;
     if (loop->pollable)
-        loop->backend->pollable_arm(loop, loop->completions.head || loop->submissions.head
-                                              ? 0
-                                              : proi_wheel_next(&loop->wheel));
+        rest(loop);
     return r < 0 ? r : alive(loop);
 }
 
@@ -599,7 +603,7 @@ void pro_stop(struct pro_loop *loop)
 {
     proi_loop_check(loop);
     loop->stopping = true;
-    note_work(loop);
+    proi_loop_note(loop);
 }
 
 int pro_loop_fd(struct pro_loop *loop)
@@ -608,7 +612,7 @@ int pro_loop_fd(struct pro_loop *loop)
     int fd = loop->backend->pollable(loop);
     if (fd >= 0 && !loop->pollable) {
         loop->pollable = true;
-        note_work(loop); /* the first run finds out what there is */
+        proi_loop_note(loop); /* the first run finds out what there is */
     }
     return fd;
 }
@@ -642,7 +646,7 @@ void pro_loop_free(struct pro_loop *loop)
         cancel_everything(loop);
         while (r >= 0 && loop->stats.in_flight > 0)
             r = turn(loop, true);
-        proi_require(r >= 0, "the backend broke; what it holds cannot be given back");
+        proi_require(loop->stats.in_flight == 0, "the backend broke; what it holds cannot be given back");
     }
     while (loop->pools) {
         loop->pools->receives = 0;

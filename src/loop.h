@@ -37,6 +37,9 @@ struct pro_loop {
 /* Aborts unless the calling thread may use the loop. */
 void proi_loop_check(const struct pro_loop *loop);
 
+/* Work was made while nobody runs: a foreign loop that polls pro_loop_fd must learn of it. */
+void proi_loop_note(struct pro_loop *loop);
+
 /* Counts, and gives `op` its deadline: the common part of every start. `op` is idle. */
 void proi_op_begin(struct pro_loop *loop, struct pro_op *op, enum proi_code code, pro_fn *done);
 /* For the backend, at the next wait. */

@@ -76,8 +76,10 @@ static struct pro_remote *remote_new(struct pro_loop *loop)
 struct pro_remote *pro_remote_get(struct pro_loop *loop)
 {
     proi_loop_check(loop);
-    if (!loop->remote)
+    if (!loop->remote) {
         loop->remote = remote_new(loop);
+        proi_loop_note(loop); /* the waker is to be watched */
+    }
     return loop->remote ? pro_remote_ref(loop->remote) : NULL;
 }
 
