@@ -88,7 +88,7 @@ extern "C" {
 #define PRO_VERSION_MINOR 1
 #define PRO_VERSION_PATCH 0
 /* One number that grows with the version: 0x00MMmmpp. */
-#define PRO_VERSION       ((PRO_VERSION_MAJOR << 16) | (PRO_VERSION_MINOR << 8) | PRO_VERSION_PATCH)
+#define PRO_VERSION ((PRO_VERSION_MAJOR << 16) | (PRO_VERSION_MINOR << 8) | PRO_VERSION_PATCH)
 
 /* The PRO_VERSION of the library that is linked, which may be newer than this header. Any thread. */
 PRO_API unsigned pro_version(void);
@@ -184,11 +184,11 @@ struct pro_handle {
     struct pro_handle *next, *prev; /* all open handles of the loop */
     struct pro_op *receives;        /* lanes: the first operation of each is at the kernel, the others wait */
     struct pro_op *sends;
-    struct pro_op *others;        /* polls, and the close */
-    struct pro_op *parked;        /* a multishot receive that is paused or waits for memory */
-    struct pro_account *account;  /* what it holds of a pool; NULL when nothing */
+    struct pro_op *others;       /* polls, and the close */
+    struct pro_op *parked;       /* a multishot receive that is paused or waits for memory */
+    struct pro_account *account; /* what it holds of a pool; NULL when nothing */
     int32_t fd;
-    uint32_t in_flight;           /* operations whose final continuation has not run */
+    uint32_t in_flight; /* operations whose final continuation has not run */
     uint16_t flags;
     uint16_t backend_flags;
     uint32_t reserved;
@@ -226,29 +226,32 @@ struct pro_allocator {
 /* Features of the io_uring backend. Each is tried at start and used if it works; a bit in `features_off` keeps it
  * unused, so that its worth can be measured and its absence tested. */
 enum {
-    PRO_FEATURE_DEFER_TASKRUN = 1 << 0,    /* completions are made when the loop asks for them */
+    PRO_FEATURE_DEFER_TASKRUN = 1 << 0, /* completions are made when the loop asks for them */
     PRO_FEATURE_SINGLE_ISSUER = 1 << 1,
     PRO_FEATURE_SUBMIT_ALL = 1 << 2,
-    PRO_FEATURE_BUFFER_RING = 1 << 3,      /* the kernel picks a buffer of the pool when data is there */
+    PRO_FEATURE_BUFFER_RING = 1 << 3, /* the kernel picks a buffer of the pool when data is there */
     PRO_FEATURE_RECV_MULTISHOT = 1 << 4,
-    PRO_FEATURE_RECV_LIMIT = 1 << 5,       /* the kernel counts the credit of a multishot receive (Linux 6.17) */
+    PRO_FEATURE_RECV_LIMIT = 1 << 5, /* the kernel counts the credit of a multishot receive (Linux 6.17) */
     PRO_FEATURE_ACCEPT_MULTISHOT = 1 << 6,
 };
 
 /* Zero means the default, everywhere. Start from PRO_CONFIG_INIT. */
 struct pro_config {
-    size_t size;                     /* sizeof(struct pro_config): lets later versions add members */
-    enum pro_backend_kind backend;   /* AUTO is overruled by PROACTOR_BACKEND=io_uring|epoll in the environment */
-    uint32_t entries;                /* submission queue, a power of two; default 256 */
-    uint32_t completion_entries;     /* completion queue; default 4 x entries, at least 1024 */
-    uint32_t turn_completions;       /* most continuations a turn runs; default 512 (12) */
-    uint32_t turn_bytes;             /* bytes received after which a turn ends; default 256 KiB (12) */
-    uint64_t features_off;           /* PRO_FEATURE_ bits */
-    struct pro_allocator allocator;  /* default: aligned_alloc and free */
+    size_t size;                    /* sizeof(struct pro_config): lets later versions add members */
+    enum pro_backend_kind backend;  /* AUTO is overruled by PROACTOR_BACKEND=io_uring|epoll in the environment */
+    uint32_t entries;               /* submission queue, a power of two; default 256 */
+    uint32_t completion_entries;    /* completion queue; default 4 x entries, at least 1024 */
+    uint32_t turn_completions;      /* most continuations a turn runs; default 512 (12) */
+    uint32_t turn_bytes;            /* bytes received after which a turn ends; default 256 KiB (12) */
+    uint64_t features_off;          /* PRO_FEATURE_ bits */
+    struct pro_allocator allocator; /* default: aligned_alloc and free */
 };
 #define PRO_CONFIG_INIT                                                                                                \
     {                                                                                                                  \
-        sizeof(struct pro_config), PRO_BACKEND_AUTO, 0, 0, 0, 0, 0, {NULL, NULL, NULL}                                 \
+        sizeof(struct pro_config), PRO_BACKEND_AUTO, 0, 0, 0, 0, 0,                                                    \
+        {                                                                                                              \
+            NULL, NULL, NULL                                                                                           \
+        }                                                                                                              \
     }
 
 /* Makes a loop. `config` may be NULL and is not kept. Fails with -EINVAL (a config that makes no sense), -ENOMEM,
@@ -288,13 +291,13 @@ PRO_API int pro_loop_fd(struct pro_loop *loop);
 /* Counters since the loop was made. */
 struct pro_stats {
     uint64_t turns;
-    uint64_t started;     /* operations started; started = completed + in_flight, always */
-    uint64_t completed;   /* final completions */
+    uint64_t started;   /* operations started; started = completed + in_flight, always */
+    uint64_t completed; /* final completions */
     uint64_t in_flight;
-    uint64_t more;        /* completions with PRO_MORE */
-    uint64_t waits;       /* system calls that submit and wait */
-    uint64_t pool_dry;    /* times a receive was parked for want of pool memory */
-    uint64_t overflows;   /* times the kernel's completion queue overflowed; nothing is lost */
+    uint64_t more;      /* completions with PRO_MORE */
+    uint64_t waits;     /* system calls that submit and wait */
+    uint64_t pool_dry;  /* times a receive was parked for want of pool memory */
+    uint64_t overflows; /* times the kernel's completion queue overflowed; nothing is lost */
 };
 
 /* Copies at most `size` bytes of the counters, so that old callers meet new libraries. */
@@ -359,8 +362,8 @@ PRO_API void pro_accept(struct pro_handle *listener, struct pro_op *op, pro_fn *
 PRO_API void pro_accept_multi(struct pro_handle *listener, struct pro_op *op, pro_fn *done);
 
 /* connect(2). A handle whose connect failed or was cut can only be closed. */
-PRO_API void pro_connect(struct pro_handle *handle, struct pro_op *op, const struct sockaddr *address,
-                         socklen_t length, pro_fn *done);
+PRO_API void pro_connect(struct pro_handle *handle, struct pro_op *op, const struct sockaddr *address, socklen_t length,
+                         pro_fn *done);
 
 enum {
     PRO_RECV_ALL = 1 << 0,  /* complete when `size` bytes are there, or at end of file, error, cancel: `res` says how

@@ -45,11 +45,11 @@ enum {
 /* handle->backend_flags */
 enum {
     REGISTERED = 1 << 0,
-    NO_READ = 1 << 1,  /* the last attempt would have blocked: wait for an edge */
+    NO_READ = 1 << 1, /* the last attempt would have blocked: wait for an edge */
     NO_WRITE = 1 << 2,
-    HANGUP = 1 << 3,   /* the peer's end is closed: an end of file is to be read */
-    BLOCKING = 1 << 4, /* lacks O_NONBLOCK, ... */
-    ASKED = 1 << 5,    /* ... which was looked up */
+    HANGUP = 1 << 3,    /* the peer's end is closed: an end of file is to be read */
+    BLOCKING = 1 << 4,  /* lacks O_NONBLOCK, ... */
+    ASKED = 1 << 5,     /* ... which was looked up */
     UNWATCHED = 1 << 6, /* epoll refuses it: always ready */
 };
 
@@ -335,18 +335,12 @@ static const struct {
     int (*perform)(struct pro_loop *loop, struct pro_op *op, struct proi_event *event);
     uint16_t waits; /* the mark that says to wait for an edge */
 } rows[PROI_CODES] = {
-    [PROI_RECV] = {do_recv, NO_READ},
-    [PROI_RECV_MULTI] = {do_recv_multi, NO_READ},
-    [PROI_ACCEPT] = {do_accept, NO_READ},
-    [PROI_ACCEPT_MULTI] = {do_accept, NO_READ},
-    [PROI_READ] = {do_read, NO_READ},
-    [PROI_CONNECT] = {do_connect, NO_WRITE},
-    [PROI_SEND] = {do_send, NO_WRITE},
-    [PROI_SEND_SLICES] = {do_send, NO_WRITE},
-    [PROI_WRITE] = {do_write, NO_WRITE},
-    [PROI_SHUTDOWN] = {do_shutdown, 0},
-    [PROI_POLL] = {do_poll, 0},
-    [PROI_POLL_MULTI] = {do_poll_multi, 0},
+    [PROI_RECV] = {do_recv, NO_READ},     [PROI_RECV_MULTI] = {do_recv_multi, NO_READ},
+    [PROI_ACCEPT] = {do_accept, NO_READ}, [PROI_ACCEPT_MULTI] = {do_accept, NO_READ},
+    [PROI_READ] = {do_read, NO_READ},     [PROI_CONNECT] = {do_connect, NO_WRITE},
+    [PROI_SEND] = {do_send, NO_WRITE},    [PROI_SEND_SLICES] = {do_send, NO_WRITE},
+    [PROI_WRITE] = {do_write, NO_WRITE},  [PROI_SHUTDOWN] = {do_shutdown, 0},
+    [PROI_POLL] = {do_poll, 0},           [PROI_POLL_MULTI] = {do_poll_multi, 0},
     [PROI_CLOSE] = {do_close, 0},
 };
 
@@ -443,7 +437,8 @@ static int wait_coarse(struct epoll *ep, const struct timespec *timeout)
 {
     int ms = -1;
     if (timeout)
-        ms = timeout->tv_sec >= 86400 ? 86400000 : (int)(timeout->tv_sec * 1000 + (timeout->tv_nsec + 999999) / 1000000);
+        ms =
+            timeout->tv_sec >= 86400 ? 86400000 : (int)(timeout->tv_sec * 1000 + (timeout->tv_nsec + 999999) / 1000000);
     return epoll_wait(ep->fd, ep->events, EVENTS, ms);
 }
 

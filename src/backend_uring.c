@@ -36,12 +36,12 @@
 enum {
     DEFAULT_ENTRIES = 256,
     LEAST_COMPLETIONS = 1024,
-    MESSAGES = 32,      /* gathered sends between two submissions */
+    MESSAGES = 32, /* gathered sends between two submissions */
     MESSAGE_IOVS = 64,
-    FIRST_LEVEL = 8,    /* buffers in the ring to begin with: few stay warm in the cache */
-    TAG_CANCEL = 1,     /* in the low bits of user_data */
+    FIRST_LEVEL = 8, /* buffers in the ring to begin with: few stay warm in the cache */
+    TAG_CANCEL = 1,  /* in the low bits of user_data */
     TAGS = 7,
-    WAKER = 2,          /* no operation has this address */
+    WAKER = 2, /* no operation has this address */
     NOBODY = 3,
 };
 
@@ -207,18 +207,12 @@ static const struct {
     void (*prepare)(const struct prepare *p);
     short waits; /* what to poll for when it says EAGAIN */
 } rows[PROI_CODES] = {
-    [PROI_RECV] = {prepare_recv, POLLIN},
-    [PROI_RECV_MULTI] = {prepare_recv_multi, POLLIN},
-    [PROI_ACCEPT] = {prepare_accept, POLLIN},
-    [PROI_ACCEPT_MULTI] = {prepare_accept, POLLIN},
-    [PROI_READ] = {prepare_read, POLLIN},
-    [PROI_CONNECT] = {prepare_connect, POLLOUT},
-    [PROI_SEND] = {prepare_send, POLLOUT},
-    [PROI_SEND_SLICES] = {prepare_send, POLLOUT},
-    [PROI_WRITE] = {prepare_write, POLLOUT},
-    [PROI_SHUTDOWN] = {prepare_shutdown, 0},
-    [PROI_POLL] = {prepare_poll, 0},
-    [PROI_POLL_MULTI] = {prepare_poll, 0},
+    [PROI_RECV] = {prepare_recv, POLLIN},     [PROI_RECV_MULTI] = {prepare_recv_multi, POLLIN},
+    [PROI_ACCEPT] = {prepare_accept, POLLIN}, [PROI_ACCEPT_MULTI] = {prepare_accept, POLLIN},
+    [PROI_READ] = {prepare_read, POLLIN},     [PROI_CONNECT] = {prepare_connect, POLLOUT},
+    [PROI_SEND] = {prepare_send, POLLOUT},    [PROI_SEND_SLICES] = {prepare_send, POLLOUT},
+    [PROI_WRITE] = {prepare_write, POLLOUT},  [PROI_SHUTDOWN] = {prepare_shutdown, 0},
+    [PROI_POLL] = {prepare_poll, 0},          [PROI_POLL_MULTI] = {prepare_poll, 0},
     [PROI_CLOSE] = {prepare_close, 0},
 };
 

@@ -83,7 +83,7 @@ static void kernel_reset(struct pro_loop *loop, int fd)
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0 || listening)
         return;
     setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
-    connect(fd, &nowhere, sizeof nowhere);
+    (void)connect(fd, &nowhere, sizeof nowhere);
 }
 
 static bool kernel_is_stream(struct pro_loop *loop, int fd)

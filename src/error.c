@@ -14,7 +14,10 @@ static const struct {
     int error;
     const char *name, *text;
 } errors[] = {
-#define ROW(name, text) {name, #name, text}
+#define ROW(name, text)                                                                                                \
+    {                                                                                                                  \
+        name, #name, text                                                                                              \
+    }
     ROW(EPERM, "The system forbids it, by privilege, seccomp or firewall."),
     ROW(ENOENT, "There is no such file or socket path."),
     ROW(EINTR, "A signal interrupted the call."),
@@ -86,7 +89,8 @@ const char *pro_error_text(int error)
     size_t i = find(error);
     if (error == 0)
         return "Success.";
-    return i < sizeof errors / sizeof *errors ? errors[i].text : "An error this library has no words for; see errno(3).";
+    return i < sizeof errors / sizeof *errors ? errors[i].text
+                                              : "An error this library has no words for; see errno(3).";
 }
 
 unsigned pro_version(void)

@@ -68,7 +68,7 @@ static void set_aside(struct pro_handle *handle, struct pro_op *op, enum proi_st
     proi_assert(!handle->parked && op->code == PROI_RECV_MULTI);
     proi_list_remove(&handle->receives, op);
     handle->parked = op;
-    op->state = state;
+    op->state = (uint8_t)state;
 }
 
 /* Starts the first of the receiving lane if it may go. */
@@ -190,8 +190,7 @@ void pro_write(struct pro_handle *handle, struct pro_op *op, const void *data, s
 }
 
 /* For both kinds of send `offset` holds the bytes still to go. */
-void pro_send(struct pro_handle *handle, struct pro_op *op, struct iovec *iov, int count, unsigned flags,
-              pro_fn *done)
+void pro_send(struct pro_handle *handle, struct pro_op *op, struct iovec *iov, int count, unsigned flags, pro_fn *done)
 {
     size_t total = 0;
     proi_require(count > 0 && count <= IOV_MAX, "pro_send with no buffers or more than 1024");
@@ -258,8 +257,7 @@ int pro_try_send(struct pro_handle *handle, const void *data, size_t size)
 
 /* --- the multishot receive ------------------------------------------------------------------------------------------ */
 
-void pro_recv_multi(struct pro_handle *handle, struct pro_op *op, struct pro_pool *pool, uint32_t credit,
-                    pro_fn *done)
+void pro_recv_multi(struct pro_handle *handle, struct pro_op *op, struct pro_pool *pool, uint32_t credit, pro_fn *done)
 {
     begin(handle, op, PROI_RECV_MULTI, done);
     op->u.stream.pool = pool;
@@ -477,8 +475,8 @@ static void on_recv_multi(struct pro_loop *loop, struct pro_op *op, const struct
 /* accept(2): errors that belong to the one connection, which is gone, and not to the listener. */
 static bool of_one_connection(int res)
 {
-    static const int errors[] = {ECONNABORTED, EPERM,    EPROTO,       ENETDOWN,   ENOPROTOOPT,
-                                 EHOSTDOWN,    ENONET,   EHOSTUNREACH, ENETUNREACH, ETIMEDOUT};
+    static const int errors[] = {ECONNABORTED, EPERM,  EPROTO,       ENETDOWN,    ENOPROTOOPT,
+                                 EHOSTDOWN,    ENONET, EHOSTUNREACH, ENETUNREACH, ETIMEDOUT};
     for (size_t i = 0; i < sizeof errors / sizeof *errors; i++)
         if (res == -errors[i])
             return true;
@@ -526,6 +524,7 @@ static void advance_slices(struct pro_op *op, size_t bytes)
         slice = next;
     }
     if (bytes > 0) {
+        proi_assert(slice);
         slice->data += bytes;
         slice->size -= (uint32_t)bytes;
     }
@@ -589,18 +588,12 @@ static void on_close(struct pro_loop *loop, struct pro_op *op, const struct proi
 
 typedef void event_fn(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event);
 static event_fn *const on_event[PROI_CODES] = {
-    [PROI_RECV] = on_recv,
-    [PROI_RECV_MULTI] = on_recv_multi,
-    [PROI_ACCEPT] = on_accept,
-    [PROI_ACCEPT_MULTI] = on_accept,
-    [PROI_READ] = on_recv,
-    [PROI_CONNECT] = on_plain,
-    [PROI_SEND] = on_send,
-    [PROI_SEND_SLICES] = on_send,
-    [PROI_WRITE] = on_send,
-    [PROI_SHUTDOWN] = on_plain,
-    [PROI_POLL] = on_plain,
-    [PROI_POLL_MULTI] = on_poll_multi,
+    [PROI_RECV] = on_recv,     [PROI_RECV_MULTI] = on_recv_multi,
+    [PROI_ACCEPT] = on_accept, [PROI_ACCEPT_MULTI] = on_accept,
+    [PROI_READ] = on_recv,     [PROI_CONNECT] = on_plain,
+    [PROI_SEND] = on_send,     [PROI_SEND_SLICES] = on_send,
+    [PROI_WRITE] = on_send,    [PROI_SHUTDOWN] = on_plain,
+    [PROI_POLL] = on_plain,    [PROI_POLL_MULTI] = on_poll_multi,
     [PROI_CLOSE] = on_close,
 };
 

@@ -182,7 +182,7 @@ void proi_op_begin(struct pro_loop *loop, struct pro_op *op, enum proi_code code
     proi_require(op->state == PROI_IDLE, "an operation is started while it is in flight");
     proi_require(done, "an operation is started without a continuation");
     uint16_t before = op->flags;
-    op->code = code;
+    op->code = (uint8_t)code;
     op->done = done;
     op->res = 0;
     op->link_next = op->link_prev = op->queue_next = op->time_next = op->time_prev = NULL;

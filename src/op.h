@@ -59,22 +59,22 @@ enum proi_state {
 
 /* op->flags. Those above the line are the core's, those below the backend's. */
 enum {
-    PROI_TIMED = 1 << 0,      /* in the wheel; on an idle operation: will be, when it starts */
+    PROI_TIMED = 1 << 0, /* in the wheel; on an idle operation: will be, when it starts */
     PROI_BACKGROUND = 1 << 1,
-    PROI_INQUEUE = 1 << 2,    /* linked by queue_next */
-    PROI_CANCEL = 1 << 3,     /* cancel or deadline has been asked for */
-    PROI_LATE = 1 << 4,       /* ... and it was the deadline */
-    PROI_PAUSE = 1 << 5,      /* a pause waits for its answer */
-    PROI_REPORT = 1 << 6,     /* in the completion queue with a result that is not final */
-    PROI_ASKED = 1 << 7,      /* the backend was told to give it back */
-    PROI_AT_EOF = 1 << 8,     /* the stored result is an end of file */
-    PROI_ALL = 1 << 9,        /* PRO_RECV_ALL, PRO_SEND_MORE: of the start */
+    PROI_INQUEUE = 1 << 2, /* linked by queue_next */
+    PROI_CANCEL = 1 << 3,  /* cancel or deadline has been asked for */
+    PROI_LATE = 1 << 4,    /* ... and it was the deadline */
+    PROI_PAUSE = 1 << 5,   /* a pause waits for its answer */
+    PROI_REPORT = 1 << 6,  /* in the completion queue with a result that is not final */
+    PROI_ASKED = 1 << 7,   /* the backend was told to give it back */
+    PROI_AT_EOF = 1 << 8,  /* the stored result is an end of file */
+    PROI_ALL = 1 << 9,     /* PRO_RECV_ALL, PRO_SEND_MORE: of the start */
     /* ------------------------------------------------------------- */
-    PROI_KERNEL = 1 << 10,    /* the kernel holds the request */
-    PROI_KCANCEL = 1 << 11,   /* the kernel holds a cancel for it */
-    PROI_HELD = 1 << 12,      /* its result waits in `res` for that cancel to come back */
-    PROI_POLLING = 1 << 13,   /* the request at the kernel is a poll that goes before it */
-    PROI_PRIVATE = 1 << 14,   /* one more bit for a backend's own purpose */
+    PROI_KERNEL = 1 << 10,  /* the kernel holds the request */
+    PROI_KCANCEL = 1 << 11, /* the kernel holds a cancel for it */
+    PROI_HELD = 1 << 12,    /* its result waits in `res` for that cancel to come back */
+    PROI_POLLING = 1 << 13, /* the request at the kernel is a poll that goes before it */
+    PROI_PRIVATE = 1 << 14, /* one more bit for a backend's own purpose */
 };
 
 enum proi_lane { PROI_RECEIVES, PROI_SENDS, PROI_OTHERS, PROI_LANES };
@@ -82,17 +82,17 @@ enum proi_lane { PROI_RECEIVES, PROI_SENDS, PROI_OTHERS, PROI_LANES };
 /* handle->flags */
 enum {
     PROI_H_CLOSING = 1 << 0,
-    PROI_H_BROKEN = 1 << 1,   /* a stream send was cut: later ones are not tried */
-    PROI_H_STREAM = 1 << 2,   /* known to be a byte stream, ... */
-    PROI_H_KNOWN = 1 << 3,    /* ... or known not to be one */
+    PROI_H_BROKEN = 1 << 1, /* a stream send was cut: later ones are not tried */
+    PROI_H_STREAM = 1 << 2, /* known to be a byte stream, ... */
+    PROI_H_KNOWN = 1 << 3,  /* ... or known not to be one */
 };
 
 /* What differs by operation, for the core. The backends have tables of their own. */
 struct proi_op_row {
     const char *name;
     enum proi_lane lane;
-    bool sends;    /* moves bytes out, whole, in order */
-    bool multi;    /* completes many times */
+    bool sends; /* moves bytes out, whole, in order */
+    bool multi; /* completes many times */
 };
 extern const struct proi_op_row proi_op_rows[PROI_CODES];
 
@@ -106,6 +106,5 @@ static inline bool proi_has_handle(const struct pro_op *op)
 {
     return op->code != PROI_TIMER && op->code != PROI_POST;
 }
-
 
 #endif

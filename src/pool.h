@@ -6,7 +6,7 @@
 
 /* What one handle holds of a pool. It lives in a buffer that was lent to it, so there are never too few. */
 struct pro_account {
-    struct pro_handle *handle; /* NULL once that is closed */
+    struct pro_handle *handle;  /* NULL once that is closed */
     struct pro_buffer *filling; /* where small pieces still fit */
     struct pro_account *next;   /* free ones */
     struct pro_pool *pool;
@@ -25,20 +25,20 @@ struct pro_buffer {
 };
 
 struct pro_pool {
-    struct pro_loop *loop;      /* that receives from it, or NULL */
-    struct pro_pool *next;      /* of the loop */
-    void *backend_state;        /* the backend's, while loop is set */
-    struct pro_buffer *free;    /* last in, first out: the warmest */
+    struct pro_loop *loop;   /* that receives from it, or NULL */
+    struct pro_pool *next;   /* of the loop */
+    void *backend_state;     /* the backend's, while loop is set */
+    struct pro_buffer *free; /* last in, first out: the warmest */
     struct pro_account *accounts;
-    struct pro_slice *slices;   /* free descriptors */
-    struct pro_op *starved;     /* receives that wait for a buffer, in order */
+    struct pro_slice *slices; /* free descriptors */
+    struct pro_op *starved;   /* receives that wait for a buffer, in order */
     struct proi_slab **slabs;
     uint32_t slab_count, slab_max;
     uint32_t buffer_size, slab_buffers, max_buffers, quota;
-    uint32_t buffers;           /* allocated */
-    uint32_t lent;              /* pinned by slices */
+    uint32_t buffers; /* allocated */
+    uint32_t lent;    /* pinned by slices */
     uint32_t slices_lent;
-    uint32_t receives;          /* operations in flight on it */
+    uint32_t receives; /* operations in flight on it */
     bool freed;
     struct pro_allocator allocator;
 };

@@ -27,7 +27,7 @@ void proi_sigpipe_hold(struct proi_sigpipe *ret_state)
     sigemptyset(&pending);
     sigpending(&pending);
     ret_state->pending = sigismember(&pending, SIGPIPE) == 1;
-    pthread_sigmask(SIG_BLOCK, &sigpipe, &ret_state->mask);
+    (void)pthread_sigmask(SIG_BLOCK, &sigpipe, &ret_state->mask);
 }
 
 void proi_sigpipe_release(const struct proi_sigpipe *state)
@@ -39,6 +39,6 @@ void proi_sigpipe_release(const struct proi_sigpipe *state)
     int saved = errno;
     while (!state->pending && sigtimedwait(&sigpipe, NULL, &at_once) < 0 && errno == EINTR)
         continue;
-    pthread_sigmask(SIG_SETMASK, &state->mask, NULL);
+    (void)pthread_sigmask(SIG_SETMASK, &state->mask, NULL);
     errno = saved;
 }

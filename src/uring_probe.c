@@ -46,8 +46,8 @@ static int try_setup(struct io_uring *ring, unsigned entries, unsigned completio
 /* Everything without which there is no substitute. */
 static bool complete(struct io_uring *ring)
 {
-    static const int needed[] = {IORING_OP_RECV,  IORING_OP_SEND,     IORING_OP_SENDMSG,      IORING_OP_ACCEPT,
-                                 IORING_OP_READ,  IORING_OP_WRITE,    IORING_OP_CONNECT,      IORING_OP_POLL_ADD,
+    static const int needed[] = {IORING_OP_RECV,  IORING_OP_SEND,     IORING_OP_SENDMSG,     IORING_OP_ACCEPT,
+                                 IORING_OP_READ,  IORING_OP_WRITE,    IORING_OP_CONNECT,     IORING_OP_POLL_ADD,
                                  IORING_OP_CLOSE, IORING_OP_SHUTDOWN, IORING_OP_ASYNC_CANCEL};
     const unsigned features = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_SUBMIT_STABLE;
     struct io_uring_probe *probe = io_uring_get_probe_ring(ring);

@@ -109,8 +109,8 @@ struct pro_stream_write {
     struct iovec iov;
     pro_stream_written_fn *written;
 };
-PRO_API void pro_stream_write(struct pro_stream *stream, struct pro_stream_write *write, const void *data,
-                              size_t size, pro_stream_written_fn *written);
+PRO_API void pro_stream_write(struct pro_stream *stream, struct pro_stream_write *write, const void *data, size_t size,
+                              pro_stream_written_fn *written);
 
 /* Sends what the socket takes at once, if nothing is queued before it: 1 to `size` bytes, or -EAGAIN, or an error. */
 PRO_API int pro_stream_try_write(struct pro_stream *stream, const void *data, size_t size);
