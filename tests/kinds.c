@@ -372,7 +372,7 @@ const unsigned kind_count = sizeof kinds / sizeof kinds[0];
 static void scene_then(struct record *r, struct pro_result result)
 {
     struct scene *s = r->context;
-    if ((s->kind->flags & KIND_ACCEPTS) && result.res >= 0)
+    if ((s->kind->flags & KIND_ACCEPTS) && s->handle && result.res >= 0)
         pro_discard(s->w->loop, result.res);
     if (s->then)
         s->then(s, result);

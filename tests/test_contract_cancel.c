@@ -256,7 +256,7 @@ static void c04_recv_all_when_cancelled_midway_loses_nothing(void **state)
     pro_recv(near, record_begin(r), rest, (size_t)(8 - had), PRO_RECV_ALL, on_record);
     RUN_UNTIL(w, r->finals == 2);
     assert_int_equal(r->last.res, 8 - had);
-    assert_memory_equal(rest, "abcdefgh" + had, (size_t)(8 - had));
+    assert_memory_equal(rest, &"abcdefgh"[had], (size_t)(8 - had));
 }
 
 /* Every connection is delivered or still in the backlog: `rounds` cancelled accepts against one connect each. */
