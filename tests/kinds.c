@@ -298,6 +298,7 @@ static void feed_credit(struct scene *s)
 
 static void feed_pool(struct scene *s)
 {
+    record_drop(s->r);
     if (s->before->head)
         record_drop(s->before); /* what the start has sent is waiting */
     else

@@ -261,15 +261,15 @@ static void return_kept(struct record *r, struct pro_result result)
 static void c07_slices_are_returned_from_any_continuation(void **state)
 {
     struct world *w = *state;
-    struct pro_pool *pool = small_pool(w, 256, 4, 4);
+    struct pro_pool *pool = small_pool(w, 256, 32, 16);
     int far;
     struct pro_handle *near;
     struct record *r = flow(w, pool, &far, &near);
     uint64_t sent = 0;
     for (unsigned i = 0; i < 50; i++) {
-        sent = flood(far, sent, 4 * 256);
+        sent = flood(far, sent, 2 * 256);
         RUN_UNTIL(w, r->bytes == sent);
-        assert_true(pattern_holds(r->head->data, r->head->size, sent - 4 * 256));
+        assert_true(pattern_holds(r->head->data, r->head->size, sent - 2 * 256));
         struct record *timer = world_record(w);
         timer->context = r;
         timer->then = return_kept;
@@ -343,16 +343,19 @@ static void c07_handle_never_holds_more_than_its_quota(void **state)
     assert_int_equal(greedy->bytes, sent);
 }
 
-/* A pool of one buffer that is out: the receive waits, and goes on when it is back. Nothing is said of it. */
+/* A pool whose buffers are all out: the receive waits, and goes on when one is back. Nothing is said of it. */
 static void c07_receive_when_the_pool_is_dry_waits_and_resumes(void **state)
 {
     struct world *w = *state;
-    struct pro_pool *pool = small_pool(w, 1024, 2, 2);
-    int far, other_far;
+    struct pro_pool *pool = small_pool(w, 1024, 2, 1);
+    int far, other_far[2];
     struct pro_handle *near;
-    struct record *holder = flow(w, pool, &other_far, &near);
-    flood(other_far, 0, 2048);
-    RUN_UNTIL(w, holder->bytes == 2048);
+    struct record *holder[2];
+    for (unsigned i = 0; i < 2; i++) {
+        holder[i] = flow(w, pool, &other_far[i], &near);
+        write_all(other_far[i], "kept", 4);
+        RUN_UNTIL(w, holder[i]->bytes == 4);
+    }
     struct record *r = flow(w, pool, &far, &near);
     write_all(far, "thirsty", 7);
     world_turns(w, 5);
@@ -360,7 +363,7 @@ static void c07_receive_when_the_pool_is_dry_waits_and_resumes(void **state)
     struct pro_stats stats;
     pro_loop_stats(w->loop, &stats, sizeof stats);
     assert_true(stats.pool_dry >= 1);
-    record_drop(holder);
+    record_drop(holder[1]);
     RUN_UNTIL(w, r->bytes == 7);
     assert_int_equal(r->last.flags, PRO_MORE);
 }
