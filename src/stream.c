@@ -1,0 +1,802 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Streams, on the public header alone.
+ *
+ * The happy path
+ *
+ *   `in` is one multishot receive for the whole life of the connection, with credit that is not counted: the pool's
+ *   quota bounds what a stream holds. What it brings goes to `data` at once, from the continuation. `out` carries one
+ *   send at a time. While it is away the queue grows; when it is back the next run of slices, up to 256 KiB of them,
+ *   goes in one gathered send, so that the busier a stream is the fewer calls it makes. A write of the caller's own
+ *   bytes goes alone, in pieces of 256 KiB: it stays at the head of the queue until its last piece is sent, and its
+ *   size is what still has to go.
+ *
+ *   What is queued is counted by what it pins. A slice that shares its buffer with the one before it in the queue is
+ *   charged nothing; when the one before leaves first, the charge moves on to it (queue_pop). The sum is then always
+ *   that of the buffers queued, each once as long as its slices are neighbours.
+ *
+ * Pause
+ *
+ *   A pause takes the credit away. What the kernel had taken by then still comes, before the answer, and is stashed;
+ *   so is the end. Resume gives the credit back, but a stash must be delivered before, and not from inside the call
+ *   of pro_stream_resume: it asks for one more pause, whose answer is the way back into the loop. If the receive has
+ *   ended, a timer of no delay on the idle `in` is.
+ *
+ *              pause            answered                        FLOWING: it has credit
+ *      FLOWING -----> ASKED ---------------> neither            ASKED: an answer is to come
+ *         ^             |  not paused then      |               a completion of any kind, while not paused,
+ *         '-------------+-----------------------'               delivers the stash, then gives credit
+ *              credit     resume: credit, or with a stash ASKED
+ *
+ * Possible failure modes
+ *
+ *   A send, a shutdown or the connect fails: BROKEN. What is queued is dropped and answered, then `broken` is told.
+ *   Writes that come after a failure or a shutdown are refused: they stand in the queue with no bytes left, and a timer
+ *   of no delay on the idle `out` answers them. The receive fails, or meets the read deadline: `end`; writing goes on.
+ *   A receive may end with data because its deadline lost the race: it is started again with a deadline that has
+ *   passed, which the callback may move.
+ *   Any callback may call anything, also pro_stream_close. Therefore a continuation makes its own change complete
+ *   first, calls back then, and reads flags and queue anew after each call. The stream itself stays where it is: it is
+ *   the caller's again in `closed` only, which nothing here follows.
+ *
+ * The ending
+ *
+ *   `ending` is the harshest ending asked for. `advance` is called when one is asked for and at every completion after
+ *   that; it derives the next step from what is the case, and so an ending that is overtaken needs no code:
+ *
+ *                LINGER, FLUSH                       queue sent,
+ *      [ open ] ---------------> [ flushing: `out` ] -----------.----------------> [ lingering: `in` ]
+ *          |                        |      FLUSH: queue sent,   | write side shut       | end of file, error,
+ *          | NOW, ABORT             |      or failed            |                       | bytes or time are up
+ *          v                        v                           v                       v
+ *      [ finish: end what is on `out`, then pro_close or pro_abort with `out` ] <-------'
+ *          |
+ *          v
+ *      [ gone: answer every write, once more if that brought new ones ] --closed--> the caller's memory
+ */
+#include <proactor/stream.h>
+
+#include <errno.h>
+#include <string.h>
+
+#include "check.h"
+
+#define HIGH_DEFAULT         (UINT32_C(1) << 20)
+#define LINGER_NS_DEFAULT    UINT64_C(5000000000)
+#define LINGER_BYTES_DEFAULT (UINT64_C(1) << 20)
+#define SEND_MOST            (UINT32_C(256) << 10) /* bytes in one send */
+
+enum {
+    CONNECTING = 1 << 0,    /* `in` is the connect */
+    READING = 1 << 1,       /* `in` is the receive */
+    FLOWING = 1 << 2,       /* the receive has credit */
+    ASKED = 1 << 3,         /* a pause is to be answered */
+    PAUSED = 1 << 4,        /* the caller wants no data */
+    END_HELD = 1 << 5,      /* `end` is to be called */
+    IN_OVER = 1 << 6,       /* nothing can come any more: end of file or a failure */
+    FULL = 1 << 7,          /* the queue was at the high mark; `drained` is owed */
+    BROKEN = 1 << 8,        /* writing failed */
+    SHUT_WANTED = 1 << 9,   /* after the queue, shut the write side */
+    SHUT_STARTED = 1 << 10, /* once */
+    LINGERING = 1 << 11,    /* the queue is sent and the write side shut; `in` drops what comes */
+    CLOSING = 1 << 12,      /* `out` is the close */
+    GONE = 1 << 13,         /* the descriptor is closed */
+};
+
+_Static_assert(sizeof(struct pro_stream) <= 336, "an idle connection costs this");
+
+static pro_fn on_connect, on_receive, on_wake_in, on_run_sent, on_write_sent, on_shut, on_refused, on_closed, on_settle;
+static void advance(struct pro_stream *stream);
+
+static bool has(const struct pro_stream *stream, unsigned flags)
+{
+    return (stream->flags & flags) != 0;
+}
+
+static void set(struct pro_stream *stream, unsigned flags)
+{
+    stream->flags = (uint16_t)(stream->flags | flags);
+}
+
+static void clear(struct pro_stream *stream, unsigned flags)
+{
+    stream->flags = (uint16_t)(stream->flags & ~flags);
+}
+
+static struct pro_stream *of_in(struct pro_op *op)
+{
+    struct pro_stream *stream = PRO_CONTAINER_OF(op, struct pro_stream, in);
+    proi_assert(stream->config);
+    return stream;
+}
+
+static struct pro_stream *of_out(struct pro_op *op)
+{
+    struct pro_stream *stream = PRO_CONTAINER_OF(op, struct pro_stream, out);
+    proi_assert(stream->config);
+    return stream;
+}
+
+static uint64_t after(const struct pro_stream *stream, uint64_t delay_ns)
+{
+    uint64_t now = pro_now(stream->loop);
+    return delay_ns < PRO_NEVER - now ? now + delay_ns : PRO_NEVER;
+}
+
+static void note_error(struct pro_stream *stream, int error)
+{
+    proi_assert(error < 0 && error > INT16_MIN);
+    if (!stream->error)
+        stream->error = (int16_t)error;
+}
+
+/* ---- The queue ---- */
+
+static struct pro_stream_write *write_of(struct pro_slice *node)
+{
+    proi_assert(!node->buffer);
+    return PRO_CONTAINER_OF(node, struct pro_stream_write, node);
+}
+
+static bool shares(const struct pro_slice *a, const struct pro_slice *b)
+{
+    return a && b && a->buffer && b->buffer && pro_slice_shares(a, b);
+}
+
+static void queue_append(struct pro_stream *stream, struct pro_slice *slice)
+{
+    proi_assert(!slice->next);
+    proi_require(slice->charge <= UINT32_MAX - stream->queued_pinned, "4 GiB in the queue of a stream");
+    if (stream->queue_tail)
+        stream->queue_tail->next = slice;
+    else
+        stream->queue_head = slice;
+    stream->queue_tail = slice;
+    stream->queued_pinned += slice->charge;
+    if (!pro_stream_writable(stream))
+        set(stream, FULL);
+}
+
+/* What leaves takes its charge along, unless the next in the queue pins the same buffer. */
+static struct pro_slice *queue_pop(struct pro_stream *stream)
+{
+    struct pro_slice *slice = stream->queue_head;
+    proi_assert(slice && slice->charge <= stream->queued_pinned);
+    struct pro_slice *next = slice->next;
+    if (shares(slice, next)) {
+        proi_assert(next->charge == 0);
+        next->charge = slice->charge;
+        slice->charge = 0;
+    }
+    stream->queue_head = next;
+    if (!next)
+        stream->queue_tail = NULL;
+    slice->next = NULL;
+    return slice;
+}
+
+static void answer(struct pro_stream *stream, struct pro_stream_write *write, int res)
+{
+    if (write->written)
+        write->written(stream, write, res);
+}
+
+/* Drops what is queued now. What callbacks add meanwhile stays. */
+static void queue_drop(struct pro_stream *stream, int error)
+{
+    proi_assert(error < 0);
+    const struct pro_slice *last = stream->queue_tail;
+    for (bool more = last; more;) {
+        struct pro_slice *slice = queue_pop(stream);
+        more = slice != last;
+        stream->queued_pinned -= slice->charge;
+        if (slice->buffer)
+            pro_slice_return(slice);
+        else
+            answer(stream, write_of(slice), error);
+    }
+}
+
+/* ---- Writing ---- */
+
+static void send_run(struct pro_stream *stream)
+{
+    proi_assert(stream->writing_pinned == 0);
+    struct pro_slice *run = NULL, **link = &run;
+    uint64_t bytes = 0;
+    do {
+        struct pro_slice *slice = queue_pop(stream);
+        stream->writing_pinned += slice->charge;
+        bytes += slice->size;
+        *link = slice;
+        link = &slice->next;
+    } while (stream->queue_head && stream->queue_head->buffer && bytes + stream->queue_head->size <= SEND_MOST);
+    pro_send_slices(&stream->handle, &stream->out, run, on_run_sent);
+}
+
+static void send_write(struct pro_stream *stream)
+{
+    struct pro_stream_write *write = write_of(stream->queue_head);
+    uint32_t size = write->node.size < SEND_MOST ? write->node.size : SEND_MOST;
+    write->iov = (struct iovec){write->node.data, size};
+    pro_send(&stream->handle, &stream->out, &write->iov, 1, 0, on_write_sent);
+}
+
+static void send_head(struct pro_stream *stream)
+{
+    proi_assert(stream->queue_head->size > 0);
+    if (stream->config->write_timeout_ns)
+        pro_deadline(&stream->out, after(stream, stream->config->write_timeout_ns));
+    if (stream->queue_head->buffer)
+        send_run(stream);
+    else
+        send_write(stream);
+}
+
+/* Gives `out` the next thing to do, if it is idle and there is one. */
+static void pump(struct pro_stream *stream)
+{
+    proi_assert(!has(stream, CLOSING | GONE));
+    const struct pro_slice *head = stream->queue_head;
+    if (pro_op_in_flight(&stream->out) || has(stream, CONNECTING))
+        return;
+    if (head && head->size > 0 && !has(stream, BROKEN)) {
+        send_head(stream);
+    } else if (has(stream, SHUT_WANTED) && !has(stream, SHUT_STARTED | BROKEN)) {
+        set(stream, SHUT_STARTED);
+        pro_shutdown(&stream->handle, &stream->out, SHUT_WR, on_shut);
+    } else if (head && !stream->ending) {
+        pro_timer_after(stream->loop, &stream->out, 0, on_refused);
+    }
+}
+
+static void proceed(struct pro_stream *stream)
+{
+    if (stream->ending)
+        advance(stream);
+    else
+        pump(stream);
+}
+
+static void fail(struct pro_stream *stream, int error)
+{
+    proi_assert(!has(stream, BROKEN) && !pro_op_in_flight(&stream->out));
+    set(stream, BROKEN);
+    clear(stream, FULL);
+    if (stream->ending < PRO_STREAM_NOW)
+        note_error(stream, error);
+    if (stream->ending) {
+        advance(stream);
+        return;
+    }
+    queue_drop(stream, error);
+    if (!stream->ending && stream->config->broken)
+        stream->config->broken(stream, error);
+}
+
+static void tell_drained(struct pro_stream *stream)
+{
+    const struct pro_stream_config *config = stream->config;
+    uint32_t high = config->high ? config->high : HIGH_DEFAULT;
+    uint32_t low = config->low ? config->low : high / 4;
+    if (stream->ending || !has(stream, FULL) || stream->queued_pinned > low)
+        return;
+    clear(stream, FULL);
+    if (config->drained)
+        config->drained(stream);
+}
+
+static void on_run_sent(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+{
+    (void)loop;
+    struct pro_stream *stream = of_out(op);
+    proi_assert(stream->writing_pinned <= stream->queued_pinned);
+    stream->queued_pinned -= stream->writing_pinned;
+    stream->writing_pinned = 0;
+    if (r.res < 0) {
+        fail(stream, r.res);
+        return;
+    }
+    proceed(stream);
+    tell_drained(stream);
+}
+
+static void on_write_sent(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+{
+    (void)loop;
+    struct pro_stream *stream = of_out(op);
+    struct pro_stream_write *write = write_of(stream->queue_head);
+    if (r.res < 0) {
+        fail(stream, r.res);
+        return;
+    }
+    proi_assert((uint32_t)r.res <= write->node.size);
+    write->node.data += r.res;
+    write->node.size -= (uint32_t)r.res;
+    if (write->node.size > 0) {
+        proceed(stream);
+        return;
+    }
+    queue_pop(stream);
+    stream->queued_pinned -= write->node.charge;
+    proceed(stream);
+    answer(stream, write, (int)write->node.charge);
+    tell_drained(stream);
+}
+
+static void on_shut(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+{
+    (void)loop;
+    struct pro_stream *stream = of_out(op);
+    proi_assert(has(stream, SHUT_STARTED));
+    if (r.res < 0)
+        fail(stream, r.res);
+    else
+        proceed(stream);
+}
+
+static void on_refused(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+{
+    (void)loop, (void)r;
+    struct pro_stream *stream = of_out(op);
+    proi_assert(has(stream, BROKEN | SHUT_STARTED));
+    if (stream->ending)
+        advance(stream);
+    else
+        queue_drop(stream, -EPIPE);
+}
+
+/* ---- Reading ---- */
+
+static void stash_append(struct pro_stream *stream, struct pro_slice *slice)
+{
+    proi_assert(slice && !slice->next);
+    struct pro_slice *last = stream->stash;
+    slice->next = last ? last->next : slice;
+    if (last)
+        last->next = slice;
+    stream->stash = slice;
+}
+
+static struct pro_slice *stash_pop(struct pro_stream *stream)
+{
+    proi_assert(stream->stash);
+    struct pro_slice *first = stream->stash->next;
+    if (first == stream->stash)
+        stream->stash = NULL;
+    else
+        stream->stash->next = first->next;
+    first->next = NULL;
+    return first;
+}
+
+static void stash_return(struct pro_stream *stream)
+{
+    struct pro_slice *first = stream->stash ? stream->stash->next : NULL;
+    if (first)
+        stream->stash->next = NULL;
+    stream->stash = NULL;
+    pro_slice_return_list(first);
+}
+
+static void receive(struct pro_stream *stream, uint32_t credit)
+{
+    proi_assert(!has(stream, CONNECTING | READING | FLOWING | ASKED));
+    if (!stream->config->pool)
+        return;
+    set(stream, credit ? READING | FLOWING : READING);
+    pro_recv_multi(&stream->handle, &stream->in, stream->config->pool, credit, on_receive);
+}
+
+static void give_credit(struct pro_stream *stream)
+{
+    proi_assert(has(stream, READING) && !has(stream, FLOWING));
+    set(stream, FLOWING);
+    pro_recv_credit(&stream->in, PRO_UNLIMITED);
+}
+
+static void ask_pause(struct pro_stream *stream)
+{
+    proi_assert(has(stream, READING) && !has(stream, ASKED));
+    clear(stream, FLOWING);
+    set(stream, ASKED);
+    pro_recv_pause(&stream->in);
+}
+
+static void tell_end(struct pro_stream *stream)
+{
+    clear(stream, END_HELD);
+    if (stream->config->end)
+        stream->config->end(stream, stream->end_error);
+}
+
+/* Tells the caller what has come, for as long as it wants to hear; then lets more come. */
+static void deliver(struct pro_stream *stream)
+{
+    while (stream->stash && !has(stream, PAUSED) && !stream->ending) {
+        struct pro_slice *slice = stash_pop(stream);
+        if (stream->config->data)
+            stream->config->data(stream, slice);
+        else
+            pro_slice_return(slice);
+    }
+    if (has(stream, PAUSED) || stream->ending)
+        return;
+    if (has(stream, END_HELD))
+        tell_end(stream);
+    else if (has(stream, READING) && !has(stream, FLOWING | ASKED))
+        give_credit(stream);
+}
+
+static void receive_ended(struct pro_stream *stream, struct pro_result r)
+{
+    clear(stream, READING | FLOWING | ASKED);
+    if (r.slice && !(r.flags & PRO_EOF)) {
+        pro_deadline(&stream->in, pro_now(stream->loop));
+        receive(stream, 0);
+        return;
+    }
+    if (r.res < 0)
+        note_error(stream, r.res);
+    set(stream, r.res == -ETIME ? END_HELD : END_HELD | IN_OVER);
+    stream->end_error = (int16_t)(r.slice ? 0 : r.res);
+}
+
+/* After pro_stream_close nobody wants to know what comes, only when it is over. */
+static void receive_dropped(struct pro_stream *stream, struct pro_result r)
+{
+    if (r.slice) {
+        stream->u.lingered += r.slice->size;
+        pro_slice_return(r.slice);
+    }
+    if (r.flags & PRO_MORE)
+        return;
+    clear(stream, READING | FLOWING | ASKED);
+    bool failed = r.res < 0 && r.res != -ETIME;
+    if (failed && r.res != -ECANCELED && !has(stream, CLOSING)) /* else it is our own doing */
+        note_error(stream, r.res);
+    if (failed || (r.flags & PRO_EOF) || has(stream, LINGERING))
+        set(stream, IN_OVER);
+}
+
+static void on_receive(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+{
+    (void)loop;
+    struct pro_stream *stream = of_in(op);
+    proi_assert(has(stream, READING));
+    if (stream->ending) {
+        receive_dropped(stream, r);
+        advance(stream);
+        return;
+    }
+    if (r.slice)
+        stash_append(stream, r.slice);
+    if (!(r.flags & PRO_MORE))
+        receive_ended(stream, r);
+    else if (r.flags & PRO_PAUSED)
+        clear(stream, FLOWING | ASKED);
+    deliver(stream);
+}
+
+/* The timer that brings a resumed stream, whose receive has ended, back into the loop. */
+static void on_wake_in(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+{
+    (void)loop, (void)r;
+    struct pro_stream *stream = of_in(op);
+    proi_assert(!has(stream, READING | CONNECTING));
+    if (stream->ending)
+        advance(stream);
+    else
+        deliver(stream);
+}
+
+static void connected(struct pro_stream *stream)
+{
+    if (stream->ending) {
+        advance(stream);
+        return;
+    }
+    pro_deadline(&stream->in, stream->u.read_deadline);
+    receive(stream, has(stream, PAUSED) ? 0 : PRO_UNLIMITED);
+    pump(stream);
+    if (stream->config->connected)
+        stream->config->connected(stream, 0);
+}
+
+static void not_connected(struct pro_stream *stream, int error)
+{
+    set(stream, BROKEN | IN_OVER);
+    if (stream->ending < PRO_STREAM_NOW)
+        note_error(stream, error);
+    if (stream->ending) {
+        advance(stream);
+        return;
+    }
+    queue_drop(stream, error);
+    if (!stream->ending && stream->config->connected)
+        stream->config->connected(stream, error);
+}
+
+static void on_connect(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+{
+    (void)loop;
+    struct pro_stream *stream = of_in(op);
+    proi_assert(has(stream, CONNECTING));
+    clear(stream, CONNECTING);
+    if (r.res < 0)
+        not_connected(stream, r.res);
+    else
+        connected(stream);
+}
+
+/* ---- The ending ---- */
+
+/* True while the queue, or the shutdown after it, is on its way. */
+static bool flushing(struct pro_stream *stream)
+{
+    proi_assert(!has(stream, CLOSING));
+    if (has(stream, BROKEN))
+        return false;
+    pump(stream);
+    return pro_op_in_flight(&stream->out) || has(stream, CONNECTING);
+}
+
+/* True while there is reason to go on reading and dropping. A receive that ended at the caller's deadline is started
+ * again; one that wakes a resumed stream has been cancelled, and is waited for. */
+static bool lingering(struct pro_stream *stream)
+{
+    const struct pro_stream_config *config = stream->config;
+    uint64_t most = config->linger_bytes ? config->linger_bytes : LINGER_BYTES_DEFAULT;
+    proi_assert(!has(stream, CLOSING | CONNECTING));
+    if (has(stream, BROKEN | IN_OVER) || !config->pool || stream->u.lingered >= most)
+        return false;
+    if (has(stream, LINGERING) || (pro_op_in_flight(&stream->in) && !has(stream, READING)))
+        return true;
+    set(stream, LINGERING);
+    pro_deadline(&stream->in, after(stream, config->linger_ns ? config->linger_ns : LINGER_NS_DEFAULT));
+    if (!has(stream, READING))
+        receive(stream, PRO_UNLIMITED);
+    else if (!has(stream, FLOWING))
+        give_credit(stream);
+    return true;
+}
+
+/* The close needs an idle operation: if `out` is away it is called back, and this called again. */
+static void finish(struct pro_stream *stream)
+{
+    proi_assert(stream->ending && !has(stream, CLOSING));
+    pro_cancel(&stream->in);
+    if (pro_op_in_flight(&stream->out)) {
+        pro_cancel(&stream->out);
+        return;
+    }
+    set(stream, CLOSING);
+    if (stream->ending == PRO_STREAM_ABORT)
+        pro_abort(&stream->handle, &stream->out, on_closed);
+    else
+        pro_close(&stream->handle, &stream->out, on_closed);
+}
+
+/* The last step. The memory is the caller's when `closed` is called. */
+static void settle(struct pro_stream *stream)
+{
+    if (pro_op_in_flight(&stream->in) || pro_op_in_flight(&stream->out))
+        return;
+    int error = stream->error;
+    queue_drop(stream, error ? error : -ECANCELED);
+    if (stream->queue_head) {
+        pro_timer_after(stream->loop, &stream->out, 0, on_settle);
+        return;
+    }
+    proi_assert(stream->queued_pinned == 0 && !stream->stash);
+    void (*closed)(struct pro_stream *, int) = stream->config->closed;
+    memset(stream, 0, sizeof *stream);
+    if (closed)
+        closed(stream, error);
+}
+
+static void advance(struct pro_stream *stream)
+{
+    proi_assert(stream->ending);
+    if (has(stream, GONE)) {
+        settle(stream);
+        return;
+    }
+    if (has(stream, CLOSING))
+        return;
+    if (stream->ending <= PRO_STREAM_FLUSH && flushing(stream))
+        return;
+    if (stream->ending == PRO_STREAM_LINGER && lingering(stream))
+        return;
+    finish(stream);
+}
+
+static void on_closed(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+{
+    (void)loop, (void)r;
+    struct pro_stream *stream = of_out(op);
+    proi_assert(has(stream, CLOSING) && !has(stream, READING | CONNECTING));
+    set(stream, GONE);
+    settle(stream);
+}
+
+static void on_settle(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+{
+    (void)loop, (void)r;
+    settle(of_out(op));
+}
+
+/* The first close of a stream: nothing is told from here on, and the receive stands until the queue is sent. */
+static void retire(struct pro_stream *stream)
+{
+    proi_assert(stream->ending);
+    stash_return(stream);
+    stream->u.lingered = 0;
+    if (stream->ending == PRO_STREAM_LINGER)
+        set(stream, SHUT_WANTED);
+    if (has(stream, CONNECTING)) {
+        if (!stream->queue_head && stream->ending < PRO_STREAM_NOW)
+            stream->ending = PRO_STREAM_NOW;
+    } else if (has(stream, READING)) {
+        pro_deadline(&stream->in, 0);
+        if (has(stream, FLOWING) && stream->ending <= PRO_STREAM_FLUSH)
+            ask_pause(stream);
+    } else {
+        pro_cancel(&stream->in);
+    }
+}
+
+/* ---- What the header promises ---- */
+
+static void init(struct pro_stream *stream, struct pro_loop *loop, const struct pro_stream_config *config)
+{
+    proi_require(config->low <= (config->high ? config->high : HIGH_DEFAULT), "a low mark above the high mark");
+    *stream = (struct pro_stream){.handle = stream->handle, .config = config, .loop = loop};
+}
+
+void pro_stream_open(struct pro_stream *stream, struct pro_loop *loop, int fd, const struct pro_stream_config *config)
+{
+    proi_require(!stream->config, "the stream is open");
+    pro_adopt(loop, &stream->handle, fd);
+    init(stream, loop, config);
+    receive(stream, PRO_UNLIMITED);
+}
+
+int pro_stream_connect(struct pro_stream *stream, struct pro_loop *loop, const struct sockaddr *address,
+                       socklen_t length, uint64_t deadline, const struct pro_stream_config *config)
+{
+    proi_require(!stream->config, "the stream is open");
+    int result = pro_socket(loop, &stream->handle, address->sa_family, SOCK_STREAM, 0);
+    if (result < 0)
+        return result;
+    init(stream, loop, config);
+    set(stream, CONNECTING);
+    pro_deadline(&stream->in, deadline);
+    pro_connect(&stream->handle, &stream->in, address, length, on_connect);
+    return 0;
+}
+
+void pro_stream_pause(struct pro_stream *stream)
+{
+    proi_require(stream->config, "the stream is closed");
+    if (stream->ending || has(stream, PAUSED))
+        return;
+    set(stream, PAUSED);
+    if (has(stream, FLOWING))
+        ask_pause(stream);
+}
+
+void pro_stream_resume(struct pro_stream *stream)
+{
+    proi_require(stream->config, "the stream is closed");
+    if (stream->ending || !has(stream, PAUSED))
+        return;
+    clear(stream, PAUSED);
+    if (has(stream, READING)) {
+        if (has(stream, ASKED))
+            return;
+        if (stream->stash)
+            ask_pause(stream);
+        else
+            give_credit(stream);
+    } else if ((stream->stash || has(stream, END_HELD)) && !pro_op_in_flight(&stream->in)) {
+        pro_timer_after(stream->loop, &stream->in, 0, on_wake_in);
+    }
+}
+
+void pro_stream_read_deadline(struct pro_stream *stream, uint64_t at)
+{
+    proi_require(stream->config, "the stream is closed");
+    if (stream->ending)
+        return;
+    if (has(stream, CONNECTING))
+        stream->u.read_deadline = at;
+    else if (has(stream, READING))
+        pro_deadline(&stream->in, at);
+}
+
+static bool refuses(const struct pro_stream *stream)
+{
+    return stream->ending || has(stream, BROKEN | SHUT_WANTED);
+}
+
+void pro_stream_write_slices(struct pro_stream *stream, struct pro_slice *list)
+{
+    proi_require(stream->config, "the stream is closed");
+    if (refuses(stream)) {
+        pro_slice_return_list(list);
+        return;
+    }
+    while (list) {
+        struct pro_slice *slice = list;
+        list = slice->next;
+        slice->next = NULL;
+        if (slice->size == 0) {
+            pro_slice_return(slice);
+            continue;
+        }
+        slice->charge = shares(stream->queue_tail, slice) ? 0 : pro_slice_pinned(slice);
+        queue_append(stream, slice);
+    }
+    pump(stream);
+}
+
+void pro_stream_write(struct pro_stream *stream, struct pro_stream_write *write, const void *data, size_t size,
+                      pro_stream_written_fn *written)
+{
+    proi_require(stream->config, "the stream is closed");
+    proi_require(size >= 1 && size <= INT32_MAX, "the size of a write is 1 to INT32_MAX");
+    uint32_t left = refuses(stream) ? 0 : (uint32_t)size;
+    write->node = (struct pro_slice){.data = (uint8_t *)(uintptr_t)data, .size = left, .charge = left};
+    write->written = written;
+    queue_append(stream, &write->node);
+    if (!stream->ending)
+        pump(stream);
+}
+
+int pro_stream_try_write(struct pro_stream *stream, const void *data, size_t size)
+{
+    proi_require(stream->config, "the stream is closed");
+    proi_require(size >= 1 && size <= INT32_MAX, "the size of a write is 1 to INT32_MAX");
+    if (refuses(stream))
+        return -EPIPE;
+    if (stream->queue_head || pro_op_in_flight(&stream->out) || has(stream, CONNECTING))
+        return -EAGAIN;
+    return pro_try_send(&stream->handle, data, size);
+}
+
+uint32_t pro_stream_queued(const struct pro_stream *stream)
+{
+    return stream->queued_pinned;
+}
+
+bool pro_stream_writable(const struct pro_stream *stream)
+{
+    proi_require(stream->config, "the stream is closed");
+    return stream->queued_pinned < (stream->config->high ? stream->config->high : HIGH_DEFAULT);
+}
+
+void pro_stream_shutdown(struct pro_stream *stream)
+{
+    proi_require(stream->config, "the stream is closed");
+    if (refuses(stream))
+        return;
+    set(stream, SHUT_WANTED);
+    pump(stream);
+}
+
+void pro_stream_close(struct pro_stream *stream, enum pro_stream_ending ending)
+{
+    proi_require(stream->config, "the stream is closed");
+    proi_require(ending >= PRO_STREAM_LINGER && ending <= PRO_STREAM_ABORT, "no such ending");
+    if (ending <= stream->ending)
+        return;
+    bool first = !stream->ending;
+    stream->ending = (uint8_t)ending;
+    if (first)
+        retire(stream);
+    if (!has(stream, CLOSING))
+        advance(stream);
+    else if (ending == PRO_STREAM_ABORT)
+        pro_cancel(&stream->out);
+}
