@@ -45,8 +45,9 @@ struct proi_backend {
     /* Sets loop->backend_state and adds what it found to the description. On failure it leaves nothing behind, and
      * the reason in the description. */
     int (*init)(struct pro_loop *loop, const struct pro_config *config);
-    /* Nothing is active. `forked`: only this process's copies may go, nothing that the parent shares is touched. */
-    void (*fini)(struct pro_loop *loop, bool forked);
+    /* Nothing is active. Also called in a forked child, where it gives back the child's copies and touches nothing that
+     * the parent shares. */
+    void (*fini)(struct pro_loop *loop);
     /* Once, on the loop's thread, before the first start(). */
     int (*enable)(struct pro_loop *loop);
 

@@ -118,7 +118,6 @@ static bool may_block(struct pro_handle *handle)
 
 static int do_recv(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
-    (void)loop, (void)event;
     char *data = op->u.io.data;
     uint32_t moved = op->u.io.moved;
     return result(recv(op->owner.handle->fd, data + moved, op->u.io.size - moved, MSG_DONTWAIT));
@@ -163,7 +162,6 @@ static int do_recv_multi(struct pro_loop *loop, struct pro_op *op, struct proi_e
 
 static int do_accept(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
-    (void)loop;
     struct pro_handle *handle = op->owner.handle;
     if (may_block(handle) && !ready_now(handle->fd, POLLIN))
         return -EAGAIN;
@@ -188,7 +186,6 @@ static int connect_blocking(int fd, const struct sockaddr *address, socklen_t le
 /* `moved` says that connect(2) has been called. */
 static int do_connect(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
-    (void)loop, (void)event;
     struct pro_handle *handle = op->owner.handle;
     int error = 0;
     socklen_t length = sizeof error;
@@ -218,7 +215,6 @@ static int gather(const struct pro_op *op, struct iovec *iovs, size_t *ret_bytes
 
 static int do_send(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
-    (void)loop, (void)event;
     struct iovec iovs[SEND_IOVS];
     struct msghdr message = {.msg_iov = op->u.io.data, .msg_iovlen = op->u.io.size};
     struct pro_handle *handle = op->owner.handle;
@@ -244,7 +240,6 @@ static bool as_it_is(struct pro_handle *handle)
 
 static int do_read(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
-    (void)loop, (void)event;
     struct pro_handle *handle = op->owner.handle;
     struct iovec iov = {op->u.io.data, op->u.io.size};
     off_t offset = op->u.io.offset == PRO_STREAM ? -1 : (off_t)op->u.io.offset;
@@ -269,7 +264,6 @@ static int write_quietly(const struct epoll *ep, int fd, const struct iovec *iov
 
 static int do_write(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
-    (void)event;
     struct pro_handle *handle = op->owner.handle;
     uint32_t moved = op->u.io.moved;
     struct iovec iov = {(char *)op->u.io.data + moved, op->u.io.size - moved};
@@ -288,14 +282,12 @@ static int do_write(struct pro_loop *loop, struct pro_op *op, struct proi_event 
 
 static int do_shutdown(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
-    (void)loop, (void)event;
     return result(shutdown(op->owner.handle->fd, (int)op->u.io.size));
 }
 
 /* The present state; 0 events is "wait for an edge". */
 static int do_poll(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
-    (void)loop, (void)event;
     struct pollfd pollfd = {.fd = op->owner.handle->fd, .events = (short)op->u.io.size};
     int r = result(poll(&pollfd, 1, 0));
     if (r < 0)
@@ -327,7 +319,6 @@ static int do_poll_multi(struct pro_loop *loop, struct pro_op *op, struct proi_e
 
 static int do_close(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
-    (void)loop, (void)event;
     return result(close(op->owner.handle->fd));
 }
 
@@ -426,7 +417,6 @@ static bool epoll_reap(struct pro_loop *loop, struct proi_event *ret_event)
 
 static uint64_t epoll_now(void *backend_state)
 {
-    (void)backend_state;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
@@ -489,7 +479,6 @@ static int epoll_waker(struct pro_loop *loop)
 
 static int epoll_init(struct pro_loop *loop, const struct pro_config *config)
 {
-    (void)config;
     struct epoll *ep = proi_alloc(&loop->allocator, sizeof *ep, _Alignof(struct epoll));
     if (!ep)
         return -ENOMEM;
@@ -506,9 +495,8 @@ static int epoll_init(struct pro_loop *loop, const struct pro_config *config)
     return 0;
 }
 
-static void epoll_fini(struct pro_loop *loop, bool forked)
+static void epoll_fini(struct pro_loop *loop)
 {
-    (void)forked;
     struct epoll *ep = state(loop);
     proi_embed_close(&ep->embed);
     close(ep->fd);
@@ -517,7 +505,6 @@ static void epoll_fini(struct pro_loop *loop, bool forked)
 
 static int epoll_enable(struct pro_loop *loop)
 {
-    (void)loop;
     return 0;
 }
 
@@ -531,7 +518,6 @@ static void epoll_forget(struct pro_loop *loop, struct pro_handle *handle)
 
 static void epoll_forget_pool(struct pro_loop *loop, struct pro_pool *pool)
 {
-    (void)loop, (void)pool;
 }
 
 static int epoll_pollable(struct pro_loop *loop)

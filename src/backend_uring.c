@@ -443,7 +443,6 @@ static bool uring_reap(struct pro_loop *loop, struct proi_event *ret_event)
 
 static uint64_t uring_now(void *backend_state)
 {
-    (void)backend_state;
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
@@ -589,9 +588,8 @@ static int uring_enable(struct pro_loop *loop)
     return proi_enable_ring(&state(loop)->ring);
 }
 
-static void uring_fini(struct pro_loop *loop, bool forked)
+static void uring_fini(struct pro_loop *loop)
 {
-    (void)forked; /* unmapping and closing touch this process's copies alone */
     struct uring *u = state(loop);
     proi_embed_close(&u->embed);
     if (u->eventfd >= 0)
@@ -603,7 +601,6 @@ static void uring_fini(struct pro_loop *loop, bool forked)
 /* Requests hold the file, not the number: there is nothing to forget. */
 static void uring_forget(struct pro_loop *loop, struct pro_handle *handle)
 {
-    (void)loop, (void)handle;
 }
 
 const struct proi_backend proi_backend_uring = {

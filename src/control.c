@@ -11,14 +11,12 @@ static int result(int r)
 
 static int kernel_socket(struct pro_loop *loop, int family, int type, int protocol)
 {
-    (void)loop;
     return result(socket(family, type | SOCK_CLOEXEC | SOCK_NONBLOCK, protocol));
 }
 
 static int kernel_listen(struct pro_loop *loop, int fd, const struct sockaddr *address, socklen_t length, int backlog,
                          unsigned flags)
 {
-    (void)loop;
     int on = 1;
     bool inet = address->sa_family == AF_INET || address->sa_family == AF_INET6;
     if (inet && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0)
@@ -32,7 +30,6 @@ static int kernel_listen(struct pro_loop *loop, int fd, const struct sockaddr *a
 
 static int kernel_name(struct pro_loop *loop, int fd, bool peer, struct sockaddr_storage *ret, socklen_t *ret_length)
 {
-    (void)loop;
     struct sockaddr_storage address;
     socklen_t length = sizeof address;
     struct sockaddr *generic = (struct sockaddr *)&address;
@@ -45,19 +42,16 @@ static int kernel_name(struct pro_loop *loop, int fd, bool peer, struct sockaddr
 
 static int kernel_set(struct pro_loop *loop, int fd, int level, int name, const void *value, socklen_t length)
 {
-    (void)loop;
     return result(setsockopt(fd, level, name, value, length));
 }
 
 static int kernel_get(struct pro_loop *loop, int fd, int level, int name, void *value, socklen_t *length)
 {
-    (void)loop;
     return result(getsockopt(fd, level, name, value, length));
 }
 
 static int kernel_try_send(struct pro_loop *loop, int fd, const void *data, size_t size)
 {
-    (void)loop;
     ssize_t n;
     do
         n = send(fd, data, size, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -67,7 +61,6 @@ static int kernel_try_send(struct pro_loop *loop, int fd, const void *data, size
 
 static int kernel_close(struct pro_loop *loop, int fd)
 {
-    (void)loop;
     return result(close(fd));
 }
 
@@ -75,7 +68,6 @@ static int kernel_close(struct pro_loop *loop, int fd)
  * listener it would stop for everybody who holds it, so that is left alone. */
 static void kernel_reset(struct pro_loop *loop, int fd)
 {
-    (void)loop;
     int listening = 0;
     socklen_t length = sizeof listening;
     struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
@@ -88,7 +80,6 @@ static void kernel_reset(struct pro_loop *loop, int fd)
 
 static bool kernel_is_stream(struct pro_loop *loop, int fd)
 {
-    (void)loop;
     int type = SOCK_STREAM;
     socklen_t length = sizeof type;
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_DGRAM;

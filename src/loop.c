@@ -37,13 +37,11 @@ enum {
 
 static void *default_alloc(void *context, size_t size, size_t align)
 {
-    (void)context;
     return aligned_alloc(align, (size + align - 1) / align * align);
 }
 
 static void default_free(void *context, void *memory, size_t size)
 {
-    (void)context, (void)size;
     free(memory);
 }
 
@@ -655,7 +653,7 @@ void pro_loop_free(struct pro_loop *loop)
     }
     proi_handles_drop(loop);
     proi_post_fini(loop);
-    loop->backend->fini(loop, forked);
+    loop->backend->fini(loop);
     proi_guard_free(loop->guard);
     struct pro_allocator allocator = loop->allocator;
     proi_free(&allocator, loop, sizeof *loop);
