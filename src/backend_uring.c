@@ -112,22 +112,24 @@ static uint32_t piece(const struct pro_op *op)
     return credit < buffer ? credit : buffer;
 }
 
-/* A window of nothing means that not even two pieces may come: one at a time. */
+/* The kernel looks at the limit between two pieces, so the last one may go beyond it by all but one byte of a buffer
+ * (measured on 6.18). A limit of that much less than the window is exact; a window of a buffer or less is one piece. */
 static void prepare_recv_multi(const struct prepare *p)
 {
-    const struct group *group = p->op->u.stream.pool->backend_state;
+    struct pro_pool *pool = p->op->u.stream.pool;
+    const struct group *group = pool->backend_state;
     if (!group) { /* no buffer ring: the data is there, a buffer was taken */
         struct pro_buffer *buffer = (void *)(uintptr_t)p->op->u.stream.reserved;
         io_uring_prep_recv(p->sqe, p->fd, buffer->data, piece(p->op), MSG_DONTWAIT);
         return;
     }
-    bool multishot = p->u->features & PRO_FEATURE_RECV_LIMIT && p->op->u.stream.armed > 0;
+    bool multishot = p->u->features & PRO_FEATURE_RECV_LIMIT && p->op->u.stream.armed > pool->buffer_size;
     io_uring_prep_recv(p->sqe, p->fd, NULL, multishot ? 0 : piece(p->op), 0);
     p->sqe->flags |= IOSQE_BUFFER_SELECT;
     p->sqe->buf_group = group->id;
     if (multishot) {
         p->sqe->ioprio |= IORING_RECV_MULTISHOT;
-        proi_sqe_limit(p->sqe, p->op->u.stream.armed);
+        proi_sqe_limit(p->sqe, p->op->u.stream.armed - pool->buffer_size + 1);
     }
 }
 
