@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Two things a log must not do to a server: fill a disk because some peer is rude ten thousand times a second, and
+ * stop the loop because nobody reads the pipe that standard error is.
+ *
+ * Against the first, a bucket of tokens: a burst of BURST lines, and then one every REFILL_NS. Against the second, a
+ * line goes out only if poll says that the descriptor takes it. For a pipe that means room for PIPE_BUF bytes, so a
+ * line of at most LINE_MOST goes at once, and whole. Lines that fall to either are counted, and the next line that is
+ * written is followed by how many those were.
+ */
+#include "log.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define BURST     20
+#define REFILL_NS UINT64_C(100000000)
+#define LINE_MOST 1024
+
+_Static_assert(LINE_MOST <= PIPE_BUF, "a line goes into a pipe at once or not at all");
+
+void log_init(struct log *log, const char *name, int fd, enum log_level level, uint64_t now_ns)
+{
+    *log = (struct log){.name = name, .fd = fd, .level = level, .tokens = BURST, .refilled_ns = now_ns};
+}
+
+bool log_wants(const struct log *log, enum log_level level)
+{
+    return level <= log->level;
+}
+
+/* The lost end of a line that is too long is not worth a second buffer: the newline always fits. */
+__attribute__((format(printf, 3, 0))) static size_t compose(const struct log *log, char line[LINE_MOST],
+                                                            const char *format, va_list arguments)
+{
+    int n = snprintf(line, LINE_MOST, "%s: ", log->name);
+    size_t size = n < 0 ? 0 : (size_t)n;
+    n = vsnprintf(line + size, LINE_MOST - size, format, arguments);
+    size += n < 0 ? 0 : (size_t)n;
+    if (size > LINE_MOST - 1)
+        size = LINE_MOST - 1;
+    line[size++] = '\n';
+    return size;
+}
+
+static void put(int fd, const char *line, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = write(fd, line, size);
+        if (n < 0 && errno != EINTR)
+            return; /* there is no one left to tell */
+        if (n > 0) {
+            line += n;
+            size -= (size_t)n;
+        }
+    }
+}
+
+static bool takes(int fd)
+{
+    struct pollfd it = {.fd = fd, .events = POLLOUT};
+    return poll(&it, 1, 0) == 1 && (it.revents & POLLOUT) != 0;
+}
+
+static bool has_token(struct log *log, uint64_t now_ns)
+{
+    uint64_t earned = now_ns > log->refilled_ns ? (now_ns - log->refilled_ns) / REFILL_NS : 0;
+    if (earned >= BURST - log->tokens) {
+        log->tokens = BURST;
+        log->refilled_ns = now_ns;
+    } else {
+        log->tokens += (uint32_t)earned;
+        log->refilled_ns += earned * REFILL_NS;
+    }
+    if (log->tokens == 0)
+        return false;
+    log->tokens--;
+    return true;
+}
+
+void log_line(struct log *log, enum log_level level, uint64_t now_ns, const char *format, ...)
+{
+    if (!log_wants(log, level))
+        return;
+    if (!has_token(log, now_ns) || !takes(log->fd)) {
+        log->left_out++;
+        return;
+    }
+    char line[LINE_MOST];
+    va_list arguments;
+    va_start(arguments, format);
+    size_t size = compose(log, line, format, arguments);
+    va_end(arguments);
+    put(log->fd, line, size);
+
+    if (log->left_out > 0 && takes(log->fd)) {
+        int n = snprintf(line, sizeof line, "%s: %llu lines left out\n", log->name,
+                         (unsigned long long)log->left_out);
+        put(log->fd, line, n < 0 ? 0 : (size_t)n);
+        log->left_out = 0;
+    }
+}
+
+void log_always(const struct log *log, const char *format, ...)
+{
+    char line[LINE_MOST];
+    va_list arguments;
+    va_start(arguments, format);
+    size_t size = compose(log, line, format, arguments);
+    va_end(arguments);
+    put(log->fd, line, size);
+}
+
+/* The escape of one byte, at most four characters; returns how many. */
+static size_t escape_byte(char out[5], uint8_t byte)
+{
+    static const char hex[] = "0123456789abcdef";
+    static const char special[] = "\n\r\t\\\"", letters[] = "nrt\\\"";
+    const char *found = byte ? strchr(special, byte) : NULL;
+    if (found) {
+        out[0] = '\\';
+        out[1] = letters[found - special];
+        return 2;
+    }
+    if (byte >= 0x20 && byte < 0x7f) {
+        out[0] = (char)byte;
+        return 1;
+    }
+    out[0] = '\\';
+    out[1] = 'x';
+    out[2] = hex[byte >> 4];
+    out[3] = hex[byte & 15];
+    return 4;
+}
+
+size_t log_escape(char *out, size_t size, const void *bytes, size_t count)
+{
+    const uint8_t *in = bytes;
+    size_t n = 0, mark = 0; /* the dots go to the last place that leaves them room */
+    for (size_t i = 0; i < count; i++) {
+        char text[5];
+        size_t k = escape_byte(text, in[i]);
+        if (n + k >= size) {
+            memcpy(out + mark, "...", 4);
+            return mark + 3;
+        }
+        memcpy(out + n, text, k);
+        n += k;
+        if (n + 4 <= size)
+            mark = n;
+    }
+    out[n] = '\0';
+    return n;
+}
