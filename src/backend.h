@@ -66,7 +66,7 @@ struct proi_backend {
     /* The pool will not be used on this loop any more: nothing is in flight on it. */
     void (*forget_pool)(struct pro_loop *loop, struct pro_pool *pool);
 
-    uint64_t (*now)(void *backend_state);
+    uint64_t (*now)(const struct pro_loop *loop); /* CLOCK_MONOTONIC, ns */
     /* A descriptor, the caller's, which ends wait() when written to as an eventfd; watched until fini. */
     int (*waker)(struct pro_loop *loop);
     /* For pro_loop_fd: a descriptor that is readable once something completed; and a note that nothing but an event or
@@ -79,6 +79,7 @@ struct proi_backend {
 
 extern const struct proi_backend proi_backend_uring, proi_backend_epoll;
 extern const struct proi_control proi_control_kernel;
+uint64_t proi_kernel_now(const struct pro_loop *loop);
 
 /* Chooses and initialises: fills loop->backend, or fails with everything undone. */
 int proi_backend_select(struct pro_loop *loop, const struct pro_config *config);

@@ -32,6 +32,7 @@
 #include <unistd.h>
 
 #include "embed.h"
+#include "handle.h"
 #include "loop.h"
 #include "pool.h"
 #include "sigpipe.h"
@@ -124,15 +125,11 @@ static int do_recv(struct pro_loop *loop, struct pro_op *op, struct proi_event *
 }
 
 /* A stream that brought less than was asked for is empty. */
-static void note_short(struct pro_loop *loop, struct pro_handle *handle)
+static void note_short(struct pro_handle *handle)
 {
     if (handle->backend_flags & HANGUP || !(handle->backend_flags & REGISTERED))
         return;
-    if (!(handle->flags & PROI_H_KNOWN)) {
-        bool stream = loop->backend->control->is_stream(loop, handle->fd);
-        handle->flags |= (uint16_t)(PROI_H_KNOWN | (stream ? PROI_H_STREAM : 0));
-    }
-    if (handle->flags & PROI_H_STREAM)
+    if (proi_handle_is_stream(handle))
         handle->backend_flags |= NO_READ;
 }
 
@@ -151,7 +148,7 @@ static int do_recv_multi(struct pro_loop *loop, struct pro_op *op, struct proi_e
         return n;
     }
     if ((uint32_t)n < size)
-        note_short(loop, handle);
+        note_short(handle);
     event->slice = proi_pool_lend(buffer, handle, (uint32_t)n);
     if ((uint32_t)n < op->u.stream.armed && proi_pool_room(pool, handle) > 0) {
         op->u.stream.armed -= (uint32_t)n;
@@ -415,13 +412,6 @@ static bool epoll_reap(struct pro_loop *loop, struct proi_event *ret_event)
 
 /* --- waiting --------------------------------------------------------------------------------------------------------- */
 
-static uint64_t epoll_now(void *backend_state)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 /* Kernels before 5.11 wait in milliseconds; rounded up, so that nothing is early. */
 static int wait_coarse(struct epoll *ep, const struct timespec *timeout)
 {
@@ -432,10 +422,11 @@ static int wait_coarse(struct epoll *ep, const struct timespec *timeout)
     return epoll_wait(ep->fd, ep->events, EVENTS, ms);
 }
 
-static int wait_for(struct epoll *ep, uint64_t until)
+static int wait_for(const struct pro_loop *loop, uint64_t until)
 {
+    struct epoll *ep = state(loop);
     struct timespec left = {0, 0}, *timeout = until == UINT64_MAX ? NULL : &left;
-    uint64_t now = until && timeout ? epoll_now(ep) : 0;
+    uint64_t now = until && timeout ? proi_kernel_now(loop) : 0;
     if (until > now && timeout)
         left = (struct timespec){(time_t)((until - now) / 1000000000), (long)((until - now) % 1000000000)};
     if (!ep->no_pwait2) {
@@ -450,7 +441,7 @@ static int wait_for(struct epoll *ep, uint64_t until)
 static int epoll_wait_turn(struct pro_loop *loop, uint64_t until)
 {
     struct epoll *ep = state(loop);
-    int n = wait_for(ep, ep->ready.head ? 0 : until);
+    int n = wait_for(loop, ep->ready.head ? 0 : until);
     loop->stats.waits++;
     if (n < 0 && errno != EINTR)
         return -errno;
@@ -541,7 +532,7 @@ const struct proi_backend proi_backend_epoll = {
     .reap = epoll_reap,
     .forget = epoll_forget,
     .forget_pool = epoll_forget_pool,
-    .now = epoll_now,
+    .now = proi_kernel_now,
     .waker = epoll_waker,
     .pollable = epoll_pollable,
     .pollable_arm = epoll_pollable_arm,

@@ -443,13 +443,6 @@ static bool uring_reap(struct pro_loop *loop, struct proi_event *ret_event)
 
 /* --- waiting ------------------------------------------------------------------------------------------------------------- */
 
-static uint64_t uring_now(void *backend_state)
-{
-    struct timespec now;
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
-
 static void arm_waker(struct uring *u)
 {
     struct io_uring_sqe *sqe = u->waker >= 0 && !u->waker_armed ? get_sqe(u) : NULL;
@@ -460,10 +453,11 @@ static void arm_waker(struct uring *u)
     u->waker_armed = true;
 }
 
-static int enter(struct uring *u, uint64_t until)
+static int enter(const struct pro_loop *loop, uint64_t until)
 {
+    struct uring *u = state(loop);
     struct io_uring_cqe *cqe;
-    uint64_t now = until && until != UINT64_MAX ? uring_now(u) : 0;
+    uint64_t now = until && until != UINT64_MAX ? proi_kernel_now(loop) : 0;
     if (until <= now)
         return io_uring_submit_and_get_events(&u->ring);
     if (until == UINT64_MAX)
@@ -472,13 +466,14 @@ static int enter(struct uring *u, uint64_t until)
     return io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &left, NULL);
 }
 
-static int enter_quietly(struct uring *u, uint64_t until)
+static int enter_quietly(const struct pro_loop *loop, uint64_t until)
 {
+    struct uring *u = state(loop);
     struct proi_sigpipe held;
     if (u->nosignal || u->writes == 0)
-        return enter(u, until);
+        return enter(loop, until);
     proi_sigpipe_hold(&held);
-    int r = enter(u, until);
+    int r = enter(loop, until);
     proi_sigpipe_release(&held);
     return r;
 }
@@ -502,7 +497,7 @@ static int uring_wait(struct pro_loop *loop, uint64_t until)
     bool ready = io_uring_cq_ready(&u->ring) > 0;
     loop->stats.overflows += io_uring_cq_has_overflow(&u->ring);
     if (!ready || io_uring_sq_ready(&u->ring) > 0) {
-        r = enter_quietly(u, ready ? 0 : until);
+        r = enter_quietly(loop, ready ? 0 : until);
         loop->stats.waits++;
         if (io_uring_sq_ready(&u->ring) == 0)
             u->messages = 0;
@@ -616,7 +611,7 @@ const struct proi_backend proi_backend_uring = {
     .reap = uring_reap,
     .forget = uring_forget,
     .forget_pool = uring_forget_pool,
-    .now = uring_now,
+    .now = proi_kernel_now,
     .waker = uring_waker,
     .pollable = uring_pollable,
     .pollable_arm = uring_pollable_arm,

@@ -1,7 +1,8 @@
-/* The control row of the kernel, common to the backends that stand on it. */
+/* The control row of the kernel and its clock, common to the backends that stand on it. */
 #include "backend.h"
 
 #include <errno.h>
+#include <time.h>
 #include <unistd.h>
 
 static int result(int r)
@@ -83,6 +84,13 @@ static bool kernel_is_stream(struct pro_loop *loop, int fd)
     int type = SOCK_STREAM;
     socklen_t length = sizeof type;
     return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_DGRAM;
+}
+
+uint64_t proi_kernel_now(const struct pro_loop *loop)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
 const struct proi_control proi_control_kernel = {

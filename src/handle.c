@@ -393,8 +393,9 @@ static void deliver(struct pro_loop *loop, struct pro_op *op, struct pro_result 
     op->done(loop, op, result);
 }
 
-static bool is_stream(struct pro_loop *loop, struct pro_handle *handle)
+bool proi_handle_is_stream(struct pro_handle *handle)
 {
+    struct pro_loop *loop = handle->loop;
     if (!(handle->flags & PROI_H_KNOWN)) {
         bool stream = loop->backend->control->is_stream(loop, handle->fd);
         handle->flags |= (uint16_t)(PROI_H_KNOWN | (stream ? PROI_H_STREAM : 0));
@@ -449,7 +450,7 @@ static void on_recv(struct pro_loop *loop, struct pro_op *op, const struct proi_
     } else if (moved > 0) { /* what was gathered; the end or error comes to the next */
         finish(loop, op, (int)moved, 0);
     } else {
-        bool end = event->res == 0 && (op->code == PROI_READ || is_stream(loop, op->owner.handle));
+        bool end = event->res == 0 && (op->code == PROI_READ || proi_handle_is_stream(op->owner.handle));
         finish(loop, op, event->res, end ? PRO_EOF : 0);
     }
 }
@@ -464,7 +465,7 @@ static void on_recv_multi(struct pro_loop *loop, struct pro_op *op, const struct
     } else if (again(event->res) || event->res == -ENOBUFS ||
                (event->res == -ECANCELED && !(op->flags & PROI_CANCEL))) {
         go_on(loop, op); /* the flush finds out whether there is memory, credit, or a pause to answer */
-    } else if (event->res == 0 && !is_stream(loop, op->owner.handle)) {
+    } else if (event->res == 0 && !proi_handle_is_stream(op->owner.handle)) {
         leave_or_go_on(loop, op);
         deliver(loop, op, (struct pro_result){0, PRO_MORE, NULL});
     } else {

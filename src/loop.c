@@ -125,7 +125,7 @@ int pro_loop_new(const struct pro_config *config, struct pro_loop **ret_loop)
         proi_free(&c.allocator, loop, sizeof *loop);
         return r;
     }
-    loop->now = loop->backend->now(loop->backend_state);
+    loop->now = loop->backend->now(loop);
     proi_wheel_init(&loop->wheel, loop->now);
     *ret_loop = loop;
     return 0;
@@ -143,7 +143,7 @@ enum pro_backend_kind pro_loop_backend(const struct pro_loop *loop)
 
 uint64_t pro_now(const struct pro_loop *loop)
 {
-    return loop->running ? loop->now : loop->backend->now(loop->backend_state);
+    return loop->running ? loop->now : loop->backend->now(loop);
 }
 
 void pro_loop_stats(const struct pro_loop *loop, struct pro_stats *ret_stats, size_t size)
@@ -552,7 +552,7 @@ static int turn(struct pro_loop *loop, bool wait)
     int r = loop->backend->wait(loop, until);
     if (r < 0)
         return r;
-    loop->now = loop->backend->now(loop->backend_state);
+    loop->now = loop->backend->now(loop);
     woken |= proi_post_take(loop);
     expire(loop);
     return (int)dispatch(loop) + woken;
@@ -583,7 +583,7 @@ int pro_run(struct pro_loop *loop, enum pro_run_mode mode)
         r = loop->backend->enable(loop);
         loop->enabled = r == 0;
     }
-    loop->now = loop->backend->now(loop->backend_state);
+    loop->now = loop->backend->now(loop);
     loop->running = true;
     while (r >= 0) {
         r = turn(loop, mode != PRO_RUN_NOWAIT && alive(loop));
