@@ -257,6 +257,10 @@ int harness_run(const char *file, const struct CMUnitTest *tests, size_t count)
     harness_pid = getpid();
     if (getenv("HARNESS_GUARD"))
         guard_seconds = (unsigned)atoi(getenv("HARNESS_GUARD"));
+    if (getenv("HARNESS_ONLY"))
+        cmocka_set_test_filter(getenv("HARNESS_ONLY"));
+    if (getenv("HARNESS_SKIP"))
+        cmocka_set_skip_filter(getenv("HARNESS_SKIP"));
     signal(SIGALRM, on_alarm);
     alarm(guard_seconds);
     require_backend();

@@ -28,6 +28,7 @@
  * them when the test returns, and if it dies on an assertion before that, the report may end in a crash.)
  *
  * No test looks at the wall clock. A test that is stuck is named and killed after HARNESS_GUARD seconds (60).
+ * HARNESS_ONLY and HARNESS_SKIP, patterns with * and ?, choose among the tests of a program.
  * Without the backend that PROACTOR_BACKEND names the program ends with 77, which meson shows as a skip.
  */
 #ifndef TESTS_HARNESS_H
