@@ -28,7 +28,6 @@
 #include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "embed.h"
@@ -248,13 +247,15 @@ static int do_read(struct pro_loop *loop, struct pro_op *op, struct proi_event *
     return ready_now(handle->fd, POLLIN) ? result(preadv2(handle->fd, &iov, 1, offset, 0)) : -EAGAIN;
 }
 
+/* Some devices refuse every flag, also the one that forbids the signal. */
 static int write_quietly(const struct epoll *ep, int fd, const struct iovec *iov, off_t offset, int flags)
 {
     struct proi_sigpipe held;
-    if (ep->nosignal)
-        return result(pwritev2(fd, iov, 1, offset, flags | RWF_NOSIGNAL));
+    int n = ep->nosignal ? result(pwritev2(fd, iov, 1, offset, flags | RWF_NOSIGNAL)) : -EOPNOTSUPP;
+    if (n != -EOPNOTSUPP)
+        return n;
     proi_sigpipe_hold(&held);
-    int n = result(pwritev2(fd, iov, 1, offset, flags));
+    n = result(pwritev2(fd, iov, 1, offset, flags));
     proi_sigpipe_release(&held);
     return n;
 }

@@ -20,11 +20,11 @@
 #include "backend.h"
 
 #include <errno.h>
-#include <limits.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <time.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "embed.h"
@@ -43,6 +43,12 @@ enum {
     TAGS = 7,
     WAKER = 2, /* no operation has this address */
     NOBODY = 3,
+};
+
+/* handle->backend_flags */
+enum {
+    ASKED = 1 << 0,    /* it was looked up whether ... */
+    BLOCKING = 1 << 1, /* ... it is a device that may block a writer */
 };
 
 struct message {
@@ -179,6 +185,18 @@ static void prepare_read(const struct prepare *p)
     io_uring_prep_read(p->sqe, p->fd, p->op->u.io.data, p->op->u.io.size, p->op->u.io.offset);
 }
 
+/* A terminal without O_NONBLOCK says that it is writable and then blocks the caller, which would be the loop. */
+static bool may_block(struct pro_handle *handle)
+{
+    struct stat status;
+    if (!(handle->backend_flags & ASKED)) {
+        int flags = fcntl(handle->fd, F_GETFL);
+        bool device = fstat(handle->fd, &status) == 0 && S_ISCHR(status.st_mode);
+        handle->backend_flags = (uint16_t)(ASKED | (device && !(flags & O_NONBLOCK) ? BLOCKING : 0));
+    }
+    return handle->backend_flags & BLOCKING;
+}
+
 static void prepare_write(const struct prepare *p)
 {
     uint32_t moved = p->op->u.io.moved;
@@ -186,6 +204,8 @@ static void prepare_write(const struct prepare *p)
     io_uring_prep_write(p->sqe, p->fd, (char *)p->op->u.io.data + moved, p->op->u.io.size - moved, offset);
     if (p->u->nosignal)
         p->sqe->rw_flags = RWF_NOSIGNAL;
+    if (may_block(p->op->owner.handle))
+        p->sqe->flags |= IOSQE_ASYNC; /* so a thread of the kernel's does it */
 }
 
 static void prepare_shutdown(const struct prepare *p)
