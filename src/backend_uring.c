@@ -23,6 +23,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -376,10 +377,16 @@ static int uring_start(struct pro_loop *loop, struct pro_op *op)
 
 static int uring_cancel(struct pro_loop *loop, struct pro_op *op)
 {
-    proi_assert(op->flags & PROI_KERNEL || op->flags & PROI_HELD);
     struct io_uring_sqe *sqe = get_sqe(state(loop));
     if (!sqe)
         return -EAGAIN;
+    if (op->flags & PROI_PRIVATE && op->code == PROI_POLL_MULTI) { /* the kernel does not have it, see always_ready */
+        io_uring_prep_nop(sqe);
+        sqe->user_data = (uintptr_t)op;
+        op->flags |= PROI_KERNEL;
+        return 0;
+    }
+    proi_assert(op->flags & PROI_KERNEL);
     io_uring_prep_cancel64(sqe, (uintptr_t)op, 0);
     sqe->user_data = (uintptr_t)op | TAG_CANCEL;
     op->flags |= PROI_KCANCEL;
@@ -416,6 +423,8 @@ static int translate(struct uring *u, struct pro_op *op, int res)
         op->flags |= op->code == PROI_RECV_MULTI ? PROI_PRIVATE : 0;
         return res < 0 ? res : -EAGAIN; /* now the operation itself */
     }
+    if (op->code == PROI_POLL_MULTI && op->flags & PROI_PRIVATE)
+        return -ECANCELED;
     if (res == -EAGAIN && rows[op->code].waits)
         op->flags |= PROI_POLLING;
     if (res == -EINVAL && op->code == PROI_ACCEPT_MULTI && u->features & PRO_FEATURE_ACCEPT_MULTISHOT) {
@@ -423,6 +432,27 @@ static int translate(struct uring *u, struct pro_op *op, int res)
         return -EAGAIN;
     }
     return res;
+}
+
+/* Whether nothing about the descriptor can ever change, which is what epoll refuses to watch. A multishot poll of such
+ * a one ends at once, and would for ever if it were started again. */
+static bool always_ready(int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int epoll = epoll_create1(EPOLL_CLOEXEC);
+    bool refused = epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 && errno == EPERM;
+    if (epoll >= 0)
+        close(epoll);
+    return refused;
+}
+
+/* A multishot poll has left the kernel: true if it stays where it is, with nothing more to tell. */
+static bool poll_stays(struct pro_op *op, int res)
+{
+    if (op->code != PROI_POLL_MULTI || op->flags & PROI_CANCEL || res <= 0 || !always_ready(op->owner.handle->fd))
+        return false;
+    op->flags |= PROI_PRIVATE;
+    return true;
 }
 
 /* Whether the CQE makes an event. */
@@ -445,7 +475,10 @@ static bool on_cqe(struct uring *u, const struct io_uring_cqe *cqe, struct proi_
         return true;
     op->flags &= (uint16_t)~PROI_KERNEL;
     u->writes -= op->code == PROI_WRITE;
-    return op->flags & PROI_KCANCEL ? hold(op, ret_event) : true;
+    if (op->flags & PROI_KCANCEL)
+        return hold(op, ret_event);
+    ret_event->more = poll_stays(op, ret_event->res);
+    return true;
 }
 
 static bool uring_reap(struct pro_loop *loop, struct proi_event *ret_event)
