@@ -394,7 +394,7 @@ PRO_API void pro_send(struct pro_handle *handle, struct pro_op *op, struct iovec
                       pro_fn *done);
 
 /* Sends a list of slices, linked by `next`, without copying them. Takes the list over: the slices are returned to
- * their pool as they are done with, in any case. */
+ * their pool as they are done with, in any case. On a socket that keeps message borders at most 64: else -EMSGSIZE. */
 PRO_API void pro_send_slices(struct pro_handle *handle, struct pro_op *op, struct pro_slice *list, pro_fn *done);
 
 /* Sends what a socket takes at once, without an operation: 1 to `size` bytes, or -EAGAIN when it takes none or when a

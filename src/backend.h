@@ -25,6 +25,17 @@ struct proi_event {
     bool more;
 };
 
+/* What a descriptor is, as far as it matters. */
+enum proi_kind {
+    PROI_BYTES,     /* a byte stream: 0 received bytes are its end, and a send may go in parts */
+    PROI_TCP,       /* the same, and a receive that brings less than asked for has emptied it */
+    PROI_PACKETS,   /* borders are kept; 0 bytes are its end */
+    PROI_DATAGRAMS, /* borders are kept; 0 bytes are one */
+};
+
+/* Slices that go out in one system call, at most; of what keeps borders, also the most that can be sent. */
+enum { PROI_GATHER = 64 };
+
 /* What needs no waiting: each returns at once, 0 (or what its comment says) or a negative errno. */
 struct proi_control {
     int (*socket)(struct pro_loop *loop, int family, int type, int protocol); /* a descriptor */
@@ -35,8 +46,8 @@ struct proi_control {
     int (*get)(struct pro_loop *loop, int fd, int level, int name, void *value, socklen_t *length);
     int (*try_send)(struct pro_loop *loop, int fd, const void *data, size_t size); /* bytes */
     int (*close)(struct pro_loop *loop, int fd);
-    void (*reset)(struct pro_loop *loop, int fd);     /* the connection, for whoever holds it; else nothing */
-    bool (*is_stream)(struct pro_loop *loop, int fd); /* where 0 bytes are the end */
+    void (*reset)(struct pro_loop *loop, int fd); /* the connection, for whoever holds it; else nothing */
+    enum proi_kind (*kind)(struct pro_loop *loop, int fd);
 };
 
 struct proi_backend {

@@ -11,9 +11,10 @@
  * epoll_ctl follows until it is closed. From then on two marks on the handle say that the last attempt to read or
  * write found nothing, and an edge takes them off.
  *
- * A receive on a stream that got less than it asked for has emptied the socket, and that saves the call which would
- * only say EAGAIN: what comes later makes an edge. The exception is a peer that has closed its end, since that edge may
- * be past; EPOLLRDHUP tells, and then one reads to the end.
+ * A receive from TCP that got less than it asked for has emptied the socket, and that saves the call which would only
+ * say EAGAIN: what comes later makes an edge. The exceptions are a peer that has closed its end, since that edge may be
+ * past, and urgent data, at whose mark a receive stops; the events tell, and then one reads on. On other sockets it says
+ * nothing: Unix ones stop at every control message, and TLS in the kernel at every record.
  *
  * A multishot goes to the end of the ready queue after every piece, and reap() runs each entry once, so a turn gives
  * every handle one system call.
@@ -38,7 +39,6 @@
 
 enum {
     EVENTS = 128,
-    SEND_IOVS = 64,
     CAREFUL_WRITE = 256, /* bytes; what a terminal takes without waiting when it says that it is writable */
 };
 
@@ -48,6 +48,8 @@ enum {
     NO_READ = 1 << 1, /* the last attempt would have blocked: wait for an edge */
     NO_WRITE = 1 << 2,
     HANGUP = 1 << 3,    /* the peer's end is closed: an end of file is to be read */
+    URGENT = 1 << 7,    /* the peer has sent urgent data: receives stop at its mark */
+    SHORT = 1 << 8,     /* a receive has brought less than it asked for */
     BLOCKING = 1 << 4,  /* lacks O_NONBLOCK, ... */
     ASKED = 1 << 5,     /* ... which was looked up */
     UNWATCHED = 1 << 6, /* epoll refuses it: always ready */
@@ -123,13 +125,15 @@ static int do_recv(struct pro_loop *loop, struct pro_op *op, struct proi_event *
     return result(recv(op->owner.handle->fd, data + moved, op->u.io.size - moved, MSG_DONTWAIT));
 }
 
-/* A stream that brought less than was asked for is empty. */
+/* Plain TCP that brought less than was asked for is empty, unless urgent data stands in between. The first time that
+ * is not looked into: of a connection with one request it would cost more than it saves. */
 static void note_short(struct pro_handle *handle)
 {
-    if (handle->backend_flags & HANGUP || !(handle->backend_flags & REGISTERED))
+    if (handle->backend_flags & (HANGUP | URGENT) || !(handle->backend_flags & REGISTERED))
         return;
-    if (proi_handle_is_stream(handle))
+    if (handle->backend_flags & SHORT && proi_handle_kind(handle) == PROI_TCP)
         handle->backend_flags |= NO_READ;
+    handle->backend_flags |= SHORT;
 }
 
 static int do_recv_multi(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
@@ -202,7 +206,7 @@ static int gather(const struct pro_op *op, struct iovec *iovs, size_t *ret_bytes
 {
     int count = 0;
     *ret_bytes = 0;
-    for (const struct pro_slice *s = op->u.io.data; s && count < SEND_IOVS; s = s->next) {
+    for (const struct pro_slice *s = op->u.io.data; s && count < PROI_GATHER; s = s->next) {
         iovs[count++] = (struct iovec){s->data, s->size};
         *ret_bytes += s->size;
     }
@@ -211,7 +215,7 @@ static int gather(const struct pro_op *op, struct iovec *iovs, size_t *ret_bytes
 
 static int do_send(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
-    struct iovec iovs[SEND_IOVS];
+    struct iovec iovs[PROI_GATHER];
     struct msghdr message = {.msg_iov = op->u.io.data, .msg_iovlen = op->u.io.size};
     struct pro_handle *handle = op->owner.handle;
     size_t bytes = op->u.io.offset;
@@ -345,6 +349,8 @@ static void on_edge(struct epoll *ep, struct pro_handle *handle, uint32_t events
 {
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         handle->backend_flags |= HANGUP;
+    if (events & EPOLLPRI)
+        handle->backend_flags |= URGENT;
     if (events & (EPOLLIN | EPOLLPRI | EPOLLRDHUP | EPOLLHUP | EPOLLERR)) {
         handle->backend_flags &= (uint16_t)~NO_READ;
         wake_first(ep, handle->receives);

@@ -37,8 +37,7 @@
 enum {
     DEFAULT_ENTRIES = 256,
     LEAST_COMPLETIONS = 1024,
-    MESSAGES = 32, /* gathered sends between two submissions */
-    MESSAGE_IOVS = 64,
+    MESSAGES = 32,   /* gathered sends between two submissions */
     FIRST_LEVEL = 8, /* buffers in the ring to begin with: few stay warm in the cache */
     TAG_CANCEL = 1,  /* in the low bits of user_data */
     TAGS = 7,
@@ -54,7 +53,7 @@ enum {
 
 struct message {
     struct msghdr header;
-    struct iovec iovs[MESSAGE_IOVS];
+    struct iovec iovs[PROI_GATHER];
 };
 
 /* A pool as this ring knows it. */
@@ -86,15 +85,27 @@ static struct uring *state(const struct pro_loop *loop)
 
 /* --- submission ---------------------------------------------------------------------------------------------------- */
 
+/* The kernel has its own copy of the messages of what it took off the queue; what it left still points to ours. */
+static void note_submitted(struct uring *u)
+{
+    if (io_uring_sq_ready(&u->ring) == 0)
+        u->messages = 0;
+}
+
+static void submit(struct uring *u)
+{
+    io_uring_submit(&u->ring);
+    note_submitted(u);
+}
+
 /* NULL when the kernel takes none off the queue. */
 static struct io_uring_sqe *get_sqe(struct uring *u)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
-    if (!sqe && io_uring_submit(&u->ring) > 0) {
-        u->messages = 0;
-        sqe = io_uring_get_sqe(&u->ring);
-    }
-    return sqe;
+    if (sqe)
+        return sqe;
+    submit(u);
+    return io_uring_get_sqe(&u->ring);
 }
 
 /* What is prepared for one operation. */
@@ -159,7 +170,7 @@ static void prepare_message(const struct prepare *p, struct message *message, un
     if (p->op->code == PROI_SEND_SLICES) {
         const struct pro_slice *slice = p->op->u.io.data;
         size_t n = 0;
-        for (; slice && n < MESSAGE_IOVS; slice = slice->next)
+        for (; slice && n < PROI_GATHER; slice = slice->next)
             message->iovs[n++] = (struct iovec){slice->data, slice->size};
         message->header.msg_iov = message->iovs;
         message->header.msg_iovlen = n;
@@ -353,8 +364,8 @@ static struct pro_slice *received(struct pro_op *op, int res, unsigned flags)
 static int uring_start(struct pro_loop *loop, struct pro_op *op)
 {
     struct uring *u = state(loop);
-    if (u->messages == MESSAGES && io_uring_submit(&u->ring) > 0)
-        u->messages = 0;
+    if (u->messages == MESSAGES)
+        submit(u);
     struct io_uring_sqe *sqe = u->messages < MESSAGES ? get_sqe(u) : NULL;
     if (!sqe)
         return -EAGAIN;
@@ -425,6 +436,8 @@ static int translate(struct uring *u, struct pro_op *op, int res)
     }
     if (op->code == PROI_POLL_MULTI && op->flags & PROI_PRIVATE)
         return -ECANCELED;
+    if (res == -EAGAIN && op->code == PROI_CONNECT)
+        return -ECONNREFUSED; /* a Unix listener's full backlog, of which no poll tells */
     if (res == -EAGAIN && rows[op->code].waits)
         op->flags |= PROI_POLLING;
     if (res == -EINVAL && op->code == PROI_ACCEPT_MULTI && u->features & PRO_FEATURE_ACCEPT_MULTISHOT) {
@@ -552,8 +565,7 @@ static int uring_wait(struct pro_loop *loop, uint64_t until)
     if (!ready || io_uring_sq_ready(&u->ring) > 0) {
         r = enter_quietly(loop, ready ? 0 : until);
         loop->stats.waits++;
-        if (io_uring_sq_ready(&u->ring) == 0)
-            u->messages = 0;
+        note_submitted(u);
     }
     u->limit = io_uring_cq_ready(&u->ring);
     return r >= 0 || passes(r) ? 0 : r;

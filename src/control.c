@@ -2,6 +2,8 @@
 #include "backend.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -79,11 +81,34 @@ static void kernel_reset(struct pro_loop *loop, int fd)
     (void)connect(fd, &nowhere, sizeof nowhere);
 }
 
-static bool kernel_is_stream(struct pro_loop *loop, int fd)
+static int socket_option(int fd, int level, int name)
 {
-    int type = SOCK_STREAM;
-    socklen_t length = sizeof type;
-    return getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) < 0 || type != SOCK_DGRAM;
+    int value = -1;
+    socklen_t length = sizeof value;
+    return getsockopt(fd, level, name, &value, &length) < 0 ? -1 : value;
+}
+
+/* TCP under TLS in the kernel gives a record at a time, so it is no plain TCP. */
+static bool is_plain_tcp(int fd)
+{
+    char protocol[16] = "";
+    socklen_t length = sizeof protocol;
+    return socket_option(fd, SOL_SOCKET, SO_PROTOCOL) == IPPROTO_TCP &&
+           getsockopt(fd, IPPROTO_TCP, TCP_ULP, protocol, &length) == 0 && (length == 0 || !protocol[0]);
+}
+
+static enum proi_kind kernel_kind(struct pro_loop *loop, int fd)
+{
+    switch (socket_option(fd, SOL_SOCKET, SO_TYPE)) {
+    case SOCK_STREAM:
+        return is_plain_tcp(fd) ? PROI_TCP : PROI_BYTES;
+    case SOCK_SEQPACKET:
+        return PROI_PACKETS;
+    case -1: /* no socket: a pipe, terminal or file */
+        return PROI_BYTES;
+    default:
+        return PROI_DATAGRAMS;
+    }
 }
 
 uint64_t proi_kernel_now(const struct pro_loop *loop)
@@ -102,5 +127,5 @@ const struct proi_control proi_control_kernel = {
     .try_send = kernel_try_send,
     .close = kernel_close,
     .reset = kernel_reset,
-    .is_stream = kernel_is_stream,
+    .kind = kernel_kind,
 };

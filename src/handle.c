@@ -69,6 +69,8 @@ static void set_aside(struct pro_handle *handle, struct pro_op *op, enum proi_st
     proi_list_remove(&handle->receives, op);
     handle->parked = op;
     op->state = (uint8_t)state;
+    if (state == PROI_PARKED)
+        proi_pool_wake(op->u.stream.pool);
 }
 
 /* Starts the first of the receiving lane if it may go. */
@@ -109,6 +111,8 @@ void proi_handle_unlink(struct pro_op *op)
             proi_list_remove(&op->u.stream.pool->starved, op);
     } else if (op->link_prev) {
         proi_list_remove(lane_of(handle, op), op);
+    } else {
+        return; /* it was in none, so nothing waits for it */
     }
     if (handle->flags & PROI_H_CLOSING)
         return;
@@ -203,11 +207,13 @@ void pro_send(struct pro_handle *handle, struct pro_op *op, struct iovec *iov, i
 
 void pro_send_slices(struct pro_handle *handle, struct pro_op *op, struct pro_slice *list, pro_fn *done)
 {
-    size_t total = 0;
-    for (const struct pro_slice *slice = list; slice; slice = slice->next)
+    size_t total = 0, count = 0;
+    for (const struct pro_slice *slice = list; slice; slice = slice->next, count++)
         total += slice->size;
     require_size(total);
     start_io(handle, op, PROI_SEND_SLICES, list, 0, total, 0, done);
+    if (count > PROI_GATHER && op->state != PROI_ENDED && proi_handle_kind(handle) >= PROI_PACKETS)
+        proi_op_end(handle->loop, op, -EMSGSIZE);
 }
 
 void pro_accept(struct pro_handle *listener, struct pro_op *op, pro_fn *done)
@@ -284,7 +290,7 @@ void proi_handle_starve(struct pro_loop *loop, struct pro_op *op)
     struct pro_handle *handle = op->owner.handle;
     struct pro_pool *pool = op->u.stream.pool;
     bool quota = proi_pool_room(pool, handle) == 0;
-    if (!quota && pool->lent == 0) { /* there is nothing to wait for */
+    if (!quota && pool->buffers == 0) { /* there is nothing to wait for */
         proi_op_end(loop, op, -ENOMEM);
         return;
     }
@@ -364,12 +370,13 @@ bool proi_handle_ready(struct pro_loop *loop, struct pro_op *op)
     return true;
 }
 
-/* Counts what arrived; returns the flags to deliver it with. */
+/* Counts what arrived; returns the flags to deliver it with. What comes before the answer to a pause belongs to the
+ * credit that was taken back. */
 static uint32_t spend(struct pro_loop *loop, struct pro_op *op, uint32_t bytes)
 {
     uint32_t *credit = &op->u.stream.credit;
     loop->bytes += bytes;
-    if (*credit == PRO_UNLIMITED || *credit == 0)
+    if (*credit == PRO_UNLIMITED || *credit == 0 || op->flags & PROI_PAUSE)
         return PRO_MORE;
     *credit = bytes < *credit ? *credit - bytes : 0;
     return *credit == 0 ? PRO_MORE | PRO_PAUSED : PRO_MORE;
@@ -393,14 +400,13 @@ static void deliver(struct pro_loop *loop, struct pro_op *op, struct pro_result 
     op->done(loop, op, result);
 }
 
-bool proi_handle_is_stream(struct pro_handle *handle)
+enum proi_kind proi_handle_kind(struct pro_handle *handle)
 {
-    struct pro_loop *loop = handle->loop;
     if (!(handle->flags & PROI_H_KNOWN)) {
-        bool stream = loop->backend->control->is_stream(loop, handle->fd);
-        handle->flags |= (uint16_t)(PROI_H_KNOWN | (stream ? PROI_H_STREAM : 0));
+        unsigned kind = handle->loop->backend->control->kind(handle->loop, handle->fd);
+        handle->flags = (uint16_t)((handle->flags & ((1 << PROI_H_KIND) - 1)) | PROI_H_KNOWN | kind << PROI_H_KIND);
     }
-    return handle->flags & PROI_H_STREAM;
+    return (enum proi_kind)(handle->flags >> PROI_H_KIND);
 }
 
 /* The outcome as the contract words it: cancel and deadline by their names. */
@@ -450,7 +456,7 @@ static void on_recv(struct pro_loop *loop, struct pro_op *op, const struct proi_
     } else if (moved > 0) { /* what was gathered; the end or error comes to the next */
         finish(loop, op, (int)moved, 0);
     } else {
-        bool end = event->res == 0 && (op->code == PROI_READ || proi_handle_is_stream(op->owner.handle));
+        bool end = event->res == 0 && (op->code == PROI_READ || proi_handle_kind(op->owner.handle) != PROI_DATAGRAMS);
         finish(loop, op, event->res, end ? PRO_EOF : 0);
     }
 }
@@ -465,7 +471,7 @@ static void on_recv_multi(struct pro_loop *loop, struct pro_op *op, const struct
     } else if (again(event->res) || event->res == -ENOBUFS ||
                (event->res == -ECANCELED && !(op->flags & PROI_CANCEL))) {
         go_on(loop, op); /* the flush finds out whether there is memory, credit, or a pause to answer */
-    } else if (event->res == 0 && !proi_handle_is_stream(op->owner.handle)) {
+    } else if (event->res == 0 && proi_handle_kind(op->owner.handle) == PROI_DATAGRAMS) {
         leave_or_go_on(loop, op);
         deliver(loop, op, (struct pro_result){0, PRO_MORE, NULL});
     } else {
@@ -684,6 +690,7 @@ int pro_peer_address(const struct pro_handle *handle, struct sockaddr_storage *r
 int pro_option_set(struct pro_handle *handle, int level, int name, const void *value, socklen_t length)
 {
     struct pro_loop *loop = open_loop(handle);
+    handle->flags &= (uint16_t)~PROI_H_KNOWN; /* TLS in the kernel comes by an option */
     return loop->backend->control->set(loop, handle->fd, level, name, value, length);
 }
 

@@ -10,8 +10,8 @@ void proi_handle_event(struct pro_loop *loop, const struct proi_event *event);
 /* Takes `op` out of its handle's lists, and lets the lane go on. */
 void proi_handle_unlink(struct pro_op *op);
 
-/* Whether 0 received bytes are an end of file; asked once. */
-bool proi_handle_is_stream(struct pro_handle *handle);
+/* What its descriptor is; asked once. */
+enum proi_kind proi_handle_kind(struct pro_handle *handle);
 
 /* The next of the submission queue is about to go to the backend: whether it should. */
 bool proi_handle_ready(struct pro_loop *loop, struct pro_op *op);

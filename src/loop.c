@@ -426,8 +426,8 @@ void pro_deadline(struct pro_op *op, uint64_t at)
 
 static void timer_due(struct pro_loop *loop, struct pro_op *op)
 {
-    uint64_t late = loop->now - op->u.timer.at, every = op->u.timer.every;
-    if (loop->now < op->u.timer.at) { /* so it is the deadline */
+    uint64_t late = loop->now - op->u.timer.at, every = op->u.timer.every, deadline = op->u.timer.deadline;
+    if (deadline && deadline <= loop->now && (every || deadline < op->u.timer.at)) {
         proi_op_cancel(loop, op, true);
     } else if (every == 0) {
         proi_op_end(loop, op, 0);
@@ -475,8 +475,11 @@ static bool submit(struct pro_loop *loop, struct pro_op *op)
     op->state = PROI_ACTIVE;
     op->flags &= (uint16_t)~PROI_ASKED;
     int r = loop->backend->start(loop, op);
-    if (r == 0)
+    if (r == 0) {
+        if (op->code == PROI_RECV_MULTI)
+            proi_pool_wake(op->u.stream.pool);
         return true;
+    }
     op->state = PROI_STARTING;
     if (r == -ENOBUFS) {
         proi_handle_starve(loop, op);

@@ -164,6 +164,7 @@ void proi_pool_leave(struct pro_pool *pool)
 {
     proi_assert(pool->receives > 0);
     pool->receives--;
+    proi_pool_wake(pool);
 }
 
 void proi_pool_detach(struct pro_pool *pool)
@@ -217,12 +218,10 @@ struct pro_buffer *proi_pool_take(struct pro_pool *pool)
     return buffer;
 }
 
-/* Wakes the first receive that waits for memory. It starts over, and waits again if others were faster. */
-static void wake_one(struct pro_pool *pool)
+void proi_pool_wake(struct pro_pool *pool)
 {
-    struct pro_op *op = pool->starved;
-    if (op)
-        proi_handle_resume(op);
+    if (pool->starved)
+        proi_handle_resume(pool->starved);
 }
 
 void proi_pool_give(struct pro_buffer *buffer)
@@ -232,7 +231,7 @@ void proi_pool_give(struct pro_buffer *buffer)
     buffer->filled = 0;
     buffer->next = pool->free;
     pool->free = buffer;
-    wake_one(pool);
+    proi_pool_wake(pool);
 }
 
 static struct pro_account *account_of(const struct pro_pool *pool, const struct pro_handle *handle)

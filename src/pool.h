@@ -47,6 +47,11 @@ struct pro_pool {
 void proi_pool_enter(struct pro_loop *loop, struct pro_pool *pool);
 void proi_pool_leave(struct pro_pool *pool);
 
+/* There may be memory: resumes the first receive that waits for it, which waits again if there is none. Called when a
+ * buffer comes back, and passed on by whoever was woken and leaves the buffer to others: because it only waits for data
+ * now, or has ended, or stands still. So all are woken for as long as there is memory, and none is forgotten. */
+void proi_pool_wake(struct pro_pool *pool);
+
 /* How many more buffers `handle` may hold. */
 uint32_t proi_pool_room(const struct pro_pool *pool, const struct pro_handle *handle);
 /* How many bytes may arrive for it, in pieces of any size, before that is exceeded; 0: only one piece at a time. */

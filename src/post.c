@@ -62,6 +62,7 @@ static struct pro_remote *remote_new(struct pro_loop *loop)
     remote->allocator = loop->allocator;
     remote->loop = loop;
     atomic_init(&remote->references, 1);
+    atomic_init(&remote->inbox, loop->freeing ? CLOSED : NULL);
     remote->guard = proi_guard_new();
     remote->waker = loop->backend->waker(loop);
     if (remote->waker >= 0 && remote->guard)
