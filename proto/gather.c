@@ -4,8 +4,8 @@
  *
  * Chunks are for the rest: a peer that sends a frame in dribs and drabs would pin a buffer of 64 KiB with each. Small
  * pieces are copied into the newest chunk as long as it has room. When it has none, another is pushed on the list,
- * twice as large, so that the memory is less than twice the bytes received (or the smallest chunk); and no larger than
- * what the frame can still bring. Nothing ever moves: a chunk that was started is filled in place, and a list of seven
+ * twice as large, so that the memory is at most about three times the bytes received (or the smallest chunk); and no
+ * larger than what the frame can still bring. Nothing ever moves: a chunk that was started is filled in place, and a list of seven
  * goes out as well as one would.
  *
  *     struct gather_chunk | head room for a header | payload bytes ... room |
@@ -28,20 +28,20 @@
 
 #include "frame.h"
 
-#define SPARES_MOST 64
+#define SPARE_BYTES_MOST (256u << 10)
 
 enum { IS_SLICE, IS_HEADED_SLICE, IS_CHUNK };
 
 struct gather_chunk {
     struct pro_stream_write write; /* write.node links it and counts its bytes until it is written */
     struct gather_cache *cache;
-    uint32_t capacity; /* payload bytes */
+    uint32_t class; /* its memory is 256 << class bytes */
     uint8_t bytes[];   /* head room, payload */
 };
 
-#define SMALL_SIZE (offsetof(struct gather_chunk, bytes) + FRAME_HEADER_SIZE + GATHER_SMALL)
+#define SMALLEST (offsetof(struct gather_chunk, bytes) + FRAME_HEADER_SIZE + GATHER_SMALL)
 
-static_assert(SMALL_SIZE <= 256, "a peer that stalls in its first bytes costs a quarter of a kibibyte");
+static_assert(SMALLEST == 256, "a peer that stalls in its first bytes costs a quarter of a kibibyte");
 
 #define GATHER_ASSERT(condition) ((condition) ? (void)0 : gather_panic(__func__, #condition))
 
@@ -59,22 +59,40 @@ static struct gather_chunk *chunk_of(struct pro_slice *piece)
 
 /* ---- Chunks ---- */
 
-static struct gather_chunk *chunk_new(struct gather_cache *cache, size_t capacity)
+static size_t capacity_of(uint32_t class)
 {
-    struct gather_chunk *chunk = cache->spare;
-    if (capacity <= GATHER_SMALL)
-        capacity = GATHER_SMALL;
-    if (capacity == GATHER_SMALL && chunk) {
-        cache->spare = chunk->write.node.next ? chunk_of(chunk->write.node.next) : NULL;
-        cache->spares--;
-    } else {
-        chunk = malloc(offsetof(struct gather_chunk, bytes) + FRAME_HEADER_SIZE + capacity);
-        if (!chunk)
-            return NULL;
-    }
+    return ((size_t)SMALLEST << class) - (SMALLEST - GATHER_SMALL);
+}
+
+static uint32_t class_for(size_t bytes)
+{
+    uint32_t class = 0;
+    while (capacity_of(class) < bytes)
+        class++;
+    GATHER_ASSERT(class < GATHER_CLASSES);
+    return class;
+}
+
+static struct gather_chunk *spare_pop(struct gather_cache *cache, uint32_t class)
+{
+    struct gather_chunk *chunk = cache->spare[class];
+    if (!chunk)
+        return NULL;
+    cache->spare[class] = chunk->write.node.next ? chunk_of(chunk->write.node.next) : NULL;
+    cache->spare_bytes -= (uint32_t)SMALLEST << class;
+    return chunk;
+}
+
+static struct gather_chunk *chunk_new(struct gather_cache *cache, uint32_t class)
+{
+    struct gather_chunk *chunk = spare_pop(cache, class);
+    if (!chunk)
+        chunk = malloc(SMALLEST << class);
+    if (!chunk)
+        return NULL;
     cache->out++;
     chunk->cache = cache;
-    chunk->capacity = (uint32_t)capacity;
+    chunk->class = class;
     chunk->write.node = (struct pro_slice){.data = chunk->bytes + FRAME_HEADER_SIZE, .charge = IS_CHUNK};
     return chunk;
 }
@@ -82,27 +100,25 @@ static struct gather_chunk *chunk_new(struct gather_cache *cache, size_t capacit
 static void chunk_free(struct gather_chunk *chunk)
 {
     struct gather_cache *cache = chunk->cache;
+    uint32_t bytes = (uint32_t)SMALLEST << chunk->class;
     GATHER_ASSERT(cache->out > 0);
     cache->out--;
-    if (chunk->capacity != GATHER_SMALL || cache->spares == SPARES_MOST) {
+    if (cache->spare_bytes + bytes > SPARE_BYTES_MOST) {
         free(chunk);
         return;
     }
-    chunk->write.node =
-        (struct pro_slice){.next = cache->spare ? &cache->spare->write.node : NULL, .charge = IS_CHUNK};
-    cache->spare = chunk;
-    cache->spares++;
+    struct gather_chunk **first = &cache->spare[chunk->class];
+    chunk->write.node = (struct pro_slice){.next = *first ? &(*first)->write.node : NULL, .charge = IS_CHUNK};
+    *first = chunk;
+    cache->spare_bytes += bytes;
 }
 
 void gather_cache_clear(struct gather_cache *cache)
 {
     GATHER_ASSERT(cache->out == 0);
-    while (cache->spare) {
-        struct gather_chunk *chunk = cache->spare;
-        cache->spare = chunk->write.node.next ? chunk_of(chunk->write.node.next) : NULL;
-        free(chunk);
-    }
-    cache->spares = 0;
+    for (uint32_t class = 0; class < GATHER_CLASSES; class++)
+        for (struct gather_chunk *chunk; (chunk = spare_pop(cache, class)) != NULL;)
+            free(chunk);
 }
 
 /* ---- Holding ---- */
@@ -135,19 +151,25 @@ static struct gather_chunk *newest_chunk(const struct gather *gather)
     return is ? chunk_of(gather->newest) : NULL;
 }
 
-/* What the next chunk should hold, when `size` bytes do not fit into the last one and `left` may follow. */
-static size_t next_capacity(const struct gather_chunk *last, size_t size, size_t left)
+/* The next chunk, when `size` bytes do not fit into the last one and `left` may follow: twice as large as that. */
+static uint32_t next_class(const struct gather_chunk *last, size_t size, size_t left)
 {
-    size_t wanted = last ? 2 * (size_t)last->capacity : 0;
-    if (wanted > size + left)
-        wanted = size + left;
-    return wanted > size ? wanted : size;
+    uint32_t least = class_for(size), most = class_for(size + left);
+    uint32_t wanted = last ? last->class + 1 : 0;
+    if (wanted > most)
+        wanted = most;
+    return wanted > least ? wanted : least;
+}
+
+static size_t room_in(const struct gather_chunk *chunk)
+{
+    return chunk ? capacity_of(chunk->class) - chunk->write.node.size : 0;
 }
 
 static void chunk_fill(struct gather_chunk *chunk, const uint8_t *data, size_t size)
 {
     struct pro_slice *node = &chunk->write.node;
-    GATHER_ASSERT(size <= chunk->capacity - node->size);
+    GATHER_ASSERT(size <= room_in(chunk));
     memcpy(node->data + node->size, data, size);
     node->size += (uint32_t)size;
 }
@@ -157,10 +179,10 @@ int gather_copy(struct gather *gather, struct gather_cache *cache, const uint8_t
 {
     GATHER_ASSERT(size > 0 && size + left <= FRAME_PAYLOAD_MAX);
     struct gather_chunk *last = newest_chunk(gather), *next = NULL;
-    size_t room = last ? last->capacity - last->write.node.size : 0;
+    size_t room = room_in(last);
     size_t here = size < room ? size : room;
     if (here < size) {
-        next = chunk_new(cache, next_capacity(last, size - here, left));
+        next = chunk_new(cache, next_class(last, size - here, left));
         if (!next)
             return -ENOMEM;
     }

@@ -23,12 +23,13 @@
 
 struct gather_chunk;
 
-/* Chunks of the smallest kind that are not in use, kept so that a steady flow of frames that slices cut in two
- * allocates nothing. It outlives every gather and every answer that drew on it. All zero bytes is empty. */
+/* Chunks that are not in use, by size, kept so that a steady flow of frames that slices cut in two allocates nothing.
+ * It outlives every gather and every answer that drew on it. All zero bytes is empty. */
+#define GATHER_CLASSES 10 /* of 256 bytes, 512, ... 128 KiB */
 struct gather_cache {
-    struct gather_chunk *spare;
-    uint32_t spares;
-    uint32_t out; /* chunks of any kind that are held or being sent */
+    struct gather_chunk *spare[GATHER_CLASSES];
+    uint32_t spare_bytes;
+    uint32_t out; /* chunks that are held or being sent */
 };
 
 /* All zero bytes holds nothing. */
@@ -37,7 +38,7 @@ struct gather {
 };
 
 /* Payload bytes that the smallest chunk takes: what fits is better copied than split off. */
-#define GATHER_SMALL 155
+#define GATHER_SMALL 183
 
 /* Holds the payload bytes of `slice`, all of them, and owns it from now on. If it is the first piece of its frame and
  * `headed`, the frame's header stands before them in the slice. */
