@@ -229,10 +229,9 @@ enum {
     PRO_FEATURE_DEFER_TASKRUN = 1 << 0, /* completions are made when the loop asks for them */
     PRO_FEATURE_SINGLE_ISSUER = 1 << 1,
     PRO_FEATURE_SUBMIT_ALL = 1 << 2,
-    PRO_FEATURE_BUFFER_RING = 1 << 3, /* the kernel picks a buffer of the pool when data is there */
-    PRO_FEATURE_RECV_MULTISHOT = 1 << 4,
-    PRO_FEATURE_RECV_LIMIT = 1 << 5, /* the kernel counts the credit of a multishot receive (Linux 6.17) */
-    PRO_FEATURE_ACCEPT_MULTISHOT = 1 << 6,
+    PRO_FEATURE_BUFFER_RING = 1 << 3,    /* the kernel picks a buffer of the pool when data is there */
+    PRO_FEATURE_RECV_MULTISHOT = 1 << 4, /* one request receives until its credit is used up (Linux 6.17) */
+    PRO_FEATURE_ACCEPT_MULTISHOT = 1 << 5,
 };
 
 /* Zero means the default, everywhere. Start from PRO_CONFIG_INIT. */
@@ -263,7 +262,7 @@ PRO_API void pro_loop_free(struct pro_loop *loop);
 
 enum pro_run_mode {
     PRO_RUN_DEFAULT, /* until nothing but background operations is in flight, or pro_stop */
-    PRO_RUN_ONCE,    /* one turn, waiting for something to happen */
+    PRO_RUN_ONCE,    /* until something has happened; like NOWAIT if nothing but background operations is in flight */
     PRO_RUN_NOWAIT,  /* one turn without waiting */
 };
 
@@ -377,7 +376,8 @@ PRO_API void pro_recv(struct pro_handle *handle, struct pro_op *op, void *data, 
                       pro_fn *done);
 
 /* Receives from a socket for as long as there is credit, each piece as a slice of `pool`, with PRO_MORE (7, 8). The
- * piece that uses up the credit has PRO_PAUSED set. `credit` is in bytes, may be 0, or is PRO_UNLIMITED. */
+ * piece that uses up the credit has PRO_PAUSED set. `credit` is in bytes, may be 0, or is PRO_UNLIMITED. A datagram
+ * that is larger than a buffer or than the credit left is cut. */
 PRO_API void pro_recv_multi(struct pro_handle *handle, struct pro_op *op, struct pro_pool *pool, uint32_t credit,
                             pro_fn *done);
 

@@ -28,7 +28,7 @@
 
 #include "frame.h"
 
-#define SPARE_BYTES_MOST (256u << 10)
+#define SPARE_BYTES_MOST (1u << 20)
 
 enum { IS_SLICE, IS_HEADED_SLICE, IS_CHUNK };
 

@@ -27,8 +27,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "embed.h"
@@ -37,9 +39,12 @@
 #include "pool.h"
 #include "sigpipe.h"
 
+/* What a registration asks for: all that poll(2) knows, at edges. */
+#define EVERYTHING                                                                                                     \
+    (EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLRDNORM | EPOLLRDBAND | EPOLLWRNORM | EPOLLWRBAND | EPOLLET)
+
 enum {
     EVENTS = 128,
-    CAREFUL_WRITE = 256, /* bytes; what a terminal takes without waiting when it says that it is writable */
 };
 
 /* handle->backend_flags */
@@ -82,7 +87,7 @@ static void make_ready(struct epoll *ep, struct pro_op *op)
 /* Makes sure that an edge will come. 1 if none will, because the descriptor is always ready. */
 static int watch(struct epoll *ep, struct pro_handle *handle)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLPRI | EPOLLET, .data.ptr = handle};
+    struct epoll_event event = {.events = EVERYTHING, .data.ptr = handle};
     if (handle->backend_flags & (REGISTERED | UNWATCHED))
         return handle->backend_flags & UNWATCHED ? 1 : 0;
     if (epoll_ctl(ep->fd, EPOLL_CTL_ADD, handle->fd, &event) == 0) {
@@ -136,11 +141,20 @@ static void note_short(struct pro_handle *handle)
     handle->backend_flags |= SHORT;
 }
 
+/* The bytes to ask for. A border that falls into a datagram would cost its rest, so only credit cuts one. */
+static uint32_t window_of(const struct pro_op *op)
+{
+    uint32_t armed = op->u.stream.armed, credit = op->u.stream.credit;
+    if (armed == 0 || (armed < op->u.stream.pool->buffer_size && proi_handle_kind(op->owner.handle) >= PROI_PACKETS))
+        return credit;
+    return armed;
+}
+
 static int do_recv_multi(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
     struct pro_handle *handle = op->owner.handle;
     struct pro_pool *pool = op->u.stream.pool;
-    uint32_t size = op->u.stream.armed ? op->u.stream.armed : op->u.stream.credit;
+    uint32_t size = window_of(op);
     struct pro_buffer *buffer = proi_pool_take(pool);
     if (!buffer)
         return -ENOBUFS;
@@ -238,17 +252,22 @@ static bool as_it_is(struct pro_handle *handle)
     return !may_block(handle) || handle->backend_flags & UNWATCHED;
 }
 
-static int do_read(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+static int try_read(struct pro_handle *handle, const struct iovec *iov, off_t offset)
 {
-    struct pro_handle *handle = op->owner.handle;
-    struct iovec iov = {op->u.io.data, op->u.io.size};
-    off_t offset = op->u.io.offset == PRO_STREAM ? -1 : (off_t)op->u.io.offset;
     if (as_it_is(handle))
-        return result(preadv2(handle->fd, &iov, 1, offset, 0));
-    int n = result(preadv2(handle->fd, &iov, 1, offset, RWF_NOWAIT));
+        return result(preadv2(handle->fd, iov, 1, offset, 0));
+    int n = result(preadv2(handle->fd, iov, 1, offset, RWF_NOWAIT));
     if (n != -EOPNOTSUPP)
         return n;
-    return ready_now(handle->fd, POLLIN) ? result(preadv2(handle->fd, &iov, 1, offset, 0)) : -EAGAIN;
+    return ready_now(handle->fd, POLLIN) ? result(preadv2(handle->fd, iov, 1, offset, 0)) : -EAGAIN;
+}
+
+static int do_read(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    struct iovec iov = {op->u.io.data, op->u.io.size};
+    off_t offset = op->u.io.offset == PRO_STREAM ? -1 : (off_t)op->u.io.offset;
+    int n = try_read(op->owner.handle, &iov, offset);
+    return n == -ESPIPE ? try_read(op->owner.handle, &iov, -1) : n; /* as io_uring has it */
 }
 
 /* Some devices refuse every flag, also the one that forbids the signal. */
@@ -264,22 +283,41 @@ static int write_quietly(const struct epoll *ep, int fd, const struct iovec *iov
     return n;
 }
 
+/* A terminal that blocks and says it is writable may still not take a line. It is opened once more, for this one write,
+ * so that O_NONBLOCK is ours alone; what cannot be opened again (the master of a pair, no /proc) gets single bytes. */
+static int write_blocking(const struct epoll *ep, int fd, struct iovec iov, off_t offset)
+{
+    char path[32];
+    int master, own = -1;
+    if (isatty(fd) && ioctl(fd, TIOCGPTN, &master) < 0) {
+        snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+        own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    }
+    if (own < 0)
+        iov.iov_len = 1;
+    int n = write_quietly(ep, own < 0 ? fd : own, &iov, offset, 0);
+    if (own >= 0)
+        close(own);
+    return n;
+}
+
+static int try_write(const struct epoll *ep, struct pro_handle *handle, const struct iovec *iov, off_t offset)
+{
+    if (as_it_is(handle))
+        return write_quietly(ep, handle->fd, iov, offset, 0);
+    int n = write_quietly(ep, handle->fd, iov, offset, RWF_NOWAIT);
+    if (n != -EOPNOTSUPP)
+        return n;
+    return ready_now(handle->fd, POLLOUT) ? write_blocking(ep, handle->fd, *iov, offset) : -EAGAIN;
+}
+
 static int do_write(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
-    struct pro_handle *handle = op->owner.handle;
     uint32_t moved = op->u.io.moved;
     struct iovec iov = {(char *)op->u.io.data + moved, op->u.io.size - moved};
     off_t offset = op->u.io.offset == PRO_STREAM ? -1 : (off_t)(op->u.io.offset + moved);
-    if (as_it_is(handle))
-        return write_quietly(state(loop), handle->fd, &iov, offset, 0);
-    int n = write_quietly(state(loop), handle->fd, &iov, offset, RWF_NOWAIT);
-    if (n != -EOPNOTSUPP)
-        return n;
-    if (!ready_now(handle->fd, POLLOUT))
-        return -EAGAIN;
-    if (iov.iov_len > CAREFUL_WRITE)
-        iov.iov_len = CAREFUL_WRITE;
-    return write_quietly(state(loop), handle->fd, &iov, offset, 0);
+    int n = try_write(state(loop), op->owner.handle, &iov, offset);
+    return n == -ESPIPE ? try_write(state(loop), op->owner.handle, &iov, -1) : n; /* as io_uring has it */
 }
 
 static int do_shutdown(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)

@@ -25,7 +25,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "embed.h"
@@ -48,7 +47,7 @@ enum {
 /* handle->backend_flags */
 enum {
     ASKED = 1 << 0,    /* it was looked up whether ... */
-    BLOCKING = 1 << 1, /* ... it is a device that may block a writer */
+    BLOCKING = 1 << 1, /* ... it is a terminal that may block a writer */
 };
 
 struct message {
@@ -141,7 +140,7 @@ static void prepare_recv_multi(const struct prepare *p)
         io_uring_prep_recv(p->sqe, p->fd, buffer->data, piece(p->op), MSG_DONTWAIT);
         return;
     }
-    bool multishot = p->u->features & PRO_FEATURE_RECV_LIMIT && p->op->u.stream.armed > pool->buffer_size;
+    bool multishot = p->u->features & PRO_FEATURE_RECV_MULTISHOT && p->op->u.stream.armed > pool->buffer_size;
     io_uring_prep_recv(p->sqe, p->fd, NULL, multishot ? 0 : piece(p->op), 0);
     p->sqe->flags |= IOSQE_BUFFER_SELECT;
     p->sqe->buf_group = group->id;
@@ -200,11 +199,9 @@ static void prepare_read(const struct prepare *p)
 /* A terminal without O_NONBLOCK says that it is writable and then blocks the caller, which would be the loop. */
 static bool may_block(struct pro_handle *handle)
 {
-    struct stat status;
     if (!(handle->backend_flags & ASKED)) {
         int flags = fcntl(handle->fd, F_GETFL);
-        bool device = fstat(handle->fd, &status) == 0 && S_ISCHR(status.st_mode);
-        handle->backend_flags = (uint16_t)(ASKED | (device && !(flags & O_NONBLOCK) ? BLOCKING : 0));
+        handle->backend_flags = (uint16_t)(ASKED | (!(flags & O_NONBLOCK) && isatty(handle->fd) ? BLOCKING : 0));
     }
     return handle->backend_flags & BLOCKING;
 }
@@ -427,7 +424,7 @@ static bool hold(struct pro_op *op, struct proi_event *ret_event)
     return brings;
 }
 
-static int translate(struct uring *u, struct pro_op *op, int res)
+static int translate(struct pro_op *op, int res)
 {
     if (op->flags & PROI_POLLING) {
         op->flags &= (uint16_t)~PROI_POLLING;
@@ -440,10 +437,6 @@ static int translate(struct uring *u, struct pro_op *op, int res)
         return -ECONNREFUSED; /* a Unix listener's full backlog, of which no poll tells */
     if (res == -EAGAIN && rows[op->code].waits)
         op->flags |= PROI_POLLING;
-    if (res == -EINVAL && op->code == PROI_ACCEPT_MULTI && u->features & PRO_FEATURE_ACCEPT_MULTISHOT) {
-        u->features &= ~(uint64_t)PRO_FEATURE_ACCEPT_MULTISHOT; /* before Linux 5.19 */
-        return -EAGAIN;
-    }
     return res;
 }
 
@@ -483,7 +476,7 @@ static bool on_cqe(struct uring *u, const struct io_uring_cqe *cqe, struct proi_
     *ret_event = (struct proi_event){.op = op, .more = cqe->flags & IORING_CQE_F_MORE};
     if (receives)
         ret_event->slice = received(op, cqe->res, cqe->flags);
-    ret_event->res = translate(u, op, cqe->res);
+    ret_event->res = translate(op, cqe->res);
     if (ret_event->more)
         return true;
     op->flags &= (uint16_t)~PROI_KERNEL;
@@ -601,7 +594,8 @@ static int uring_pollable(struct pro_loop *loop)
 static void uring_pollable_arm(struct pro_loop *loop, uint64_t until)
 {
     struct uring *u = state(loop);
-    bool work = io_uring_cq_ready(&u->ring) > 0 || io_uring_sq_ready(&u->ring) > 0;
+    bool work =
+        io_uring_cq_ready(&u->ring) > 0 || io_uring_sq_ready(&u->ring) > 0 || io_uring_cq_has_overflow(&u->ring);
     proi_embed_arm(&u->embed, work ? 0 : until);
 }
 
@@ -629,14 +623,14 @@ static int uring_init(struct pro_loop *loop, const struct pro_config *config)
         return -ENOMEM;
     if (!completions)
         completions = entries * 4 > LEAST_COMPLETIONS ? entries * 4 : LEAST_COMPLETIONS;
+    if (completions < entries) /* which the kernel would refuse */
+        completions = entries;
     int r = proi_uring_setup(&u->ring, entries, completions, wanted, &u->features);
     if (r < 0) {
         proi_free(&loop->allocator, u, sizeof *u);
         return r;
     }
-    u->features |= proi_uring_try_receive(wanted) | (wanted & PRO_FEATURE_ACCEPT_MULTISHOT);
-    if (!(u->features & PRO_FEATURE_RECV_MULTISHOT))
-        u->features &= ~(uint64_t)PRO_FEATURE_RECV_LIMIT;
+    u->features |= proi_uring_try(wanted);
     u->waker = u->eventfd = -1;
     u->nosignal = proi_has_rwf_nosignal();
     proi_embed_init(&u->embed);

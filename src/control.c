@@ -67,25 +67,26 @@ static int kernel_close(struct pro_loop *loop, int fd)
     return result(close(fd));
 }
 
-/* An unspecified address takes a connection apart: TCP resets it, and lets go of what zero-copy sends have pinned. A
- * listener it would stop for everybody who holds it, so that is left alone. */
-static void kernel_reset(struct pro_loop *loop, int fd)
-{
-    int listening = 0;
-    socklen_t length = sizeof listening;
-    struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
-    struct linger none = {.l_onoff = 1, .l_linger = 0};
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) < 0 || listening)
-        return;
-    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
-    (void)connect(fd, &nowhere, sizeof nowhere);
-}
-
 static int socket_option(int fd, int level, int name)
 {
     int value = -1;
     socklen_t length = sizeof value;
     return getsockopt(fd, level, name, &value, &length) < 0 ? -1 : value;
+}
+
+/* An unspecified address takes a connection apart: TCP resets it, and lets go of what zero-copy sends have pinned. Unix
+ * sockets do not know that, but a shutdown ends theirs. A listener either would stop for everybody who holds it, so that
+ * is left alone, as is what has no connection. */
+static void kernel_reset(struct pro_loop *loop, int fd)
+{
+    struct sockaddr nowhere = {.sa_family = AF_UNSPEC};
+    struct linger none = {.l_onoff = 1, .l_linger = 0};
+    int type = socket_option(fd, SOL_SOCKET, SO_TYPE);
+    if ((type != SOCK_STREAM && type != SOCK_SEQPACKET) || socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN) != 0)
+        return;
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    if (connect(fd, &nowhere, sizeof nowhere) < 0)
+        shutdown(fd, SHUT_RDWR);
 }
 
 /* TCP under TLS in the kernel gives a record at a time, so it is no plain TCP. */

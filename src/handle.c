@@ -818,6 +818,7 @@ bool proi_handle_wait_last(struct pro_op *op, int res)
     op->flags |= PROI_HELD;
     op->state = PROI_CLOSING;
     op->res = res;
+    handle->fd = -1; /* the number may be somebody else's by now */
     proi_list_append(&handle->others, op);
     return true;
 }

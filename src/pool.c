@@ -237,7 +237,9 @@ void proi_pool_give(struct pro_buffer *buffer)
 static struct pro_account *account_of(const struct pro_pool *pool, const struct pro_handle *handle)
 {
     struct pro_account *account = handle->account;
-    return account && account->pool == pool ? account : NULL;
+    while (account && account->pool != pool)
+        account = account->next;
+    return account; /* of one or two */
 }
 
 uint32_t proi_pool_room(const struct pro_pool *pool, const struct pro_handle *handle)
@@ -276,11 +278,10 @@ static struct pro_account *account_open(struct pro_buffer *buffer, struct pro_ha
     struct pro_pool *pool = buffer->pool;
     struct pro_account *account = account_of(pool, handle);
     if (!account) {
-        proi_pool_orphan(handle);
         account = pool->accounts;
         proi_assert(account); /* there is one for every buffer, and each open one has a buffer */
         pool->accounts = account->next;
-        *account = (struct pro_account){.handle = handle, .pool = pool};
+        *account = (struct pro_account){.handle = handle, .pool = pool, .next = handle->account};
         handle->account = account;
     }
     return account;
@@ -312,9 +313,23 @@ struct pro_slice *proi_pool_lend(struct pro_buffer *buffer, struct pro_handle *h
 
 void proi_pool_orphan(struct pro_handle *handle)
 {
-    if (handle->account)
-        handle->account->handle = NULL;
+    for (struct pro_account *account = handle->account; account; account = account->next)
+        account->handle = NULL;
     handle->account = NULL;
+}
+
+/* Nothing is lent to its handle any more. */
+static void account_close(struct pro_account *account)
+{
+    struct pro_pool *pool = account->pool;
+    if (account->handle) {
+        struct pro_account **link = &account->handle->account;
+        while (*link != account)
+            link = &(*link)->next;
+        *link = account->next;
+    }
+    account->next = pool->accounts;
+    pool->accounts = account;
 }
 
 /* The last slice of `buffer` is back. */
@@ -328,12 +343,8 @@ static void buffer_back(struct pro_buffer *buffer)
     pool->lent--;
     if (account->filling == buffer)
         account->filling = NULL;
-    if (--account->lent == 0) {
-        if (handle)
-            handle->account = NULL;
-        account->next = pool->accounts;
-        pool->accounts = account;
-    }
+    if (--account->lent == 0)
+        account_close(account);
     proi_pool_give(buffer);
     if (handle && handle->parked && handle->parked->state == PROI_STARVED)
         proi_handle_resume(handle->parked);

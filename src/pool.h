@@ -8,7 +8,7 @@
 struct pro_account {
     struct pro_handle *handle;  /* NULL once that is closed */
     struct pro_buffer *filling; /* where small pieces still fit */
-    struct pro_account *next;   /* free ones */
+    struct pro_account *next;   /* of the handle, or free ones */
     struct pro_pool *pool;
     uint32_t lent; /* buffers */
 };

@@ -9,12 +9,13 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 enum { PROBE_BYTES = 4096 };
 
-static const char *const names[] = {"defer_taskrun",  "single_issuer", "submit_all",      "buffer_ring",
-                                    "recv_multishot", "recv_limit",    "accept_multishot"};
+static const char *const names[] = {"defer_taskrun", "single_issuer",  "submit_all",
+                                    "buffer_ring",   "recv_multishot", "accept_multishot"};
 
 const char *proi_uring_feature_name(unsigned bit)
 {
@@ -122,7 +123,7 @@ static int feed_and_try(struct io_uring *ring, struct io_uring_buf_ring *buffers
     return try_one(ring, pair[1], multishot, limit, ret_more);
 }
 
-static uint64_t try_on(struct io_uring *ring, void *page, int pair[2], uint64_t wanted)
+static uint64_t try_receive(struct io_uring *ring, void *page, int pair[2])
 {
     struct io_uring_buf_ring *buffers = page;
     struct io_uring_buf_reg reg = {.ring_addr = (uintptr_t)page, .ring_entries = 8, .bgid = 0};
@@ -135,26 +136,47 @@ static uint64_t try_on(struct io_uring *ring, void *page, int pair[2], uint64_t 
         return 0;
     works |= PRO_FEATURE_BUFFER_RING;
     /* With a limit of all the bytes the kernel must stop by itself; without, it says that it goes on. */
-    if (wanted & PRO_FEATURE_RECV_LIMIT && feed_and_try(ring, buffers, pair, true, 4, &more) == 4 && !more)
-        works |= PRO_FEATURE_RECV_LIMIT | PRO_FEATURE_RECV_MULTISHOT;
+    if (feed_and_try(ring, buffers, pair, true, 4, &more) == 4 && !more)
+        works |= PRO_FEATURE_RECV_MULTISHOT;
     return works;
 }
 
-uint64_t proi_uring_try_receive(uint64_t wanted)
+/* Where it is not known it fails at once; else nobody connects and it waits until the ring goes. */
+static uint64_t try_accept(struct io_uring *ring)
+{
+    struct sockaddr_un any = {.sun_family = AF_UNIX};
+    struct io_uring_cqe *cqe;
+    uint64_t works = 0;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd >= 0 && bind(fd, (struct sockaddr *)&any, sizeof any.sun_family) == 0 && listen(fd, 1) == 0) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+        io_uring_prep_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC);
+        sqe->ioprio |= IORING_ACCEPT_MULTISHOT;
+        if (io_uring_submit(ring) == 1 && io_uring_peek_cqe(ring, &cqe) == -EAGAIN)
+            works = PRO_FEATURE_ACCEPT_MULTISHOT;
+    }
+    if (fd >= 0)
+        close(fd);
+    return works;
+}
+
+uint64_t proi_uring_try(uint64_t wanted)
 {
     struct io_uring ring;
     int pair[2];
     uint64_t works = 0;
-    if (!(wanted & PRO_FEATURE_BUFFER_RING) || io_uring_queue_init(8, &ring, 0) < 0)
+    if (io_uring_queue_init(8, &ring, 0) < 0)
         return 0;
     void *page = mmap(NULL, PROBE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page != MAP_FAILED && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
-        works = try_on(&ring, page, pair, wanted);
+        works = try_receive(&ring, page, pair) | try_accept(&ring);
         close(pair[0]);
         close(pair[1]);
     }
     io_uring_queue_exit(&ring);
     if (page != MAP_FAILED)
         munmap(page, PROBE_BYTES);
+    if (!(wanted & PRO_FEATURE_BUFFER_RING))
+        works &= ~(uint64_t)PRO_FEATURE_RECV_MULTISHOT; /* which stands on it */
     return works & wanted;
 }

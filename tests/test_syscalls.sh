@@ -22,9 +22,9 @@ address=$(sed -n 's/.*listening on \([^ ]*\) .*/\1/p' "$scratch/log")
 # A load that does not end by itself: lines of mixed lengths, a bounded window of them under way.
 awk 'BEGIN { line = "x"; while (length(line) < 5000) line = line line
              for (;;) { print substr(line, 1, (i = (i * 31 + 7) % 4999) + 1) } }' |
-    "$reverse" "$address" >"$scratch/answers" 2>"$scratch/errors" &
+    "$reverse" "$address" >/dev/null 2>"$scratch/errors" &
 load=$!
-sleep 1
+sleep 2
 
 strace -f -c -o "$scratch/calls" -p $server 2>/dev/null &
 tracer=$!
