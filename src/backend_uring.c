@@ -542,13 +542,23 @@ static bool passes(int error)
     return error == -EINTR || error == -ETIME || error == -EAGAIN || error == -EBUSY || error == -ENOMEM;
 }
 
+/* Takes the signal back, and registers anew: one that is raised from inside a write to another eventfd, such as the
+ * waker, is the last that the kernel (measured: 6.18) gives to a registration. */
+static int renew_eventfd(struct uring *u)
+{
+    uint64_t token;
+    if (u->eventfd < 0 || read(u->eventfd, &token, sizeof token) < 0)
+        return 0; /* there is none, or it was not signalled */
+    io_uring_unregister_eventfd(&u->ring);
+    return io_uring_register_eventfd(&u->ring, u->eventfd);
+}
+
 static int uring_wait(struct pro_loop *loop, uint64_t until)
 {
     struct uring *u = state(loop);
-    uint64_t token;
-    int r = 0;
-    if (u->eventfd >= 0 && read(u->eventfd, &token, sizeof token) < 0)
-        token = 0; /* it was not signalled */
+    int r = renew_eventfd(u);
+    if (r < 0)
+        return r;
     arm_waker(u);
     for (struct pro_pool *pool = loop->pools; pool; pool = pool->next)
         if (pool->backend_state && pool->receives > 0)
@@ -613,24 +623,31 @@ static void describe(struct pro_loop *loop, uint64_t features)
     }
 }
 
-static int uring_init(struct pro_loop *loop, const struct pro_config *config)
+static int setup(struct uring *u, const struct pro_config *config)
 {
     unsigned entries = config->entries ? config->entries : DEFAULT_ENTRIES;
     unsigned completions = config->completion_entries;
-    uint64_t wanted = ~config->features_off;
-    struct uring *u = proi_alloc(&loop->allocator, sizeof *u, _Alignof(struct uring));
-    if (!u)
-        return -ENOMEM;
+    uint64_t wanted = ~config->features_off, others;
     if (!completions)
         completions = entries * 4 > LEAST_COMPLETIONS ? entries * 4 : LEAST_COMPLETIONS;
     if (completions < entries) /* which the kernel would refuse */
         completions = entries;
-    int r = proi_uring_setup(&u->ring, entries, completions, wanted, &u->features);
+    int r = proi_uring_try(wanted, &others);
+    if (r == 0)
+        r = proi_uring_setup(&u->ring, entries, completions, wanted, &u->features);
+    if (r == 0)
+        u->features |= others;
+    return r;
+}
+
+static int uring_init(struct pro_loop *loop, const struct pro_config *config)
+{
+    struct uring *u = proi_alloc(&loop->allocator, sizeof *u, _Alignof(struct uring));
+    int r = u ? setup(u, config) : -ENOMEM;
     if (r < 0) {
         proi_free(&loop->allocator, u, sizeof *u);
         return r;
     }
-    u->features |= proi_uring_try(wanted);
     u->waker = u->eventfd = -1;
     u->nosignal = proi_has_rwf_nosignal();
     proi_embed_init(&u->embed);

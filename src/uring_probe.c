@@ -160,13 +160,28 @@ static uint64_t try_accept(struct io_uring *ring)
     return works;
 }
 
-uint64_t proi_uring_try(uint64_t wanted)
+/* A sandbox may allow the set-up and forbid the use. */
+static int try_enter(struct io_uring *ring)
+{
+    io_uring_prep_nop(io_uring_get_sqe(ring));
+    int r = io_uring_submit_and_wait(ring, 1);
+    io_uring_cq_advance(ring, 1);
+    return r < 0 ? r : 0;
+}
+
+int proi_uring_try(uint64_t wanted, uint64_t *ret_features)
 {
     struct io_uring ring;
     int pair[2];
     uint64_t works = 0;
-    if (io_uring_queue_init(8, &ring, 0) < 0)
-        return 0;
+    int r = io_uring_queue_init(8, &ring, 0);
+    if (r < 0)
+        return r;
+    r = try_enter(&ring);
+    if (r < 0) {
+        io_uring_queue_exit(&ring);
+        return r;
+    }
     void *page = mmap(NULL, PROBE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page != MAP_FAILED && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
         works = try_receive(&ring, page, pair) | try_accept(&ring);
@@ -178,5 +193,6 @@ uint64_t proi_uring_try(uint64_t wanted)
         munmap(page, PROBE_BYTES);
     if (!(wanted & PRO_FEATURE_BUFFER_RING))
         works &= ~(uint64_t)PRO_FEATURE_RECV_MULTISHOT; /* which stands on it */
-    return works & wanted;
+    *ret_features = works & wanted;
+    return 0;
 }

@@ -12,8 +12,9 @@
 int proi_uring_setup(struct io_uring *ring, unsigned entries, unsigned completion_entries, uint64_t wanted,
                      uint64_t *ret_features);
 
-/* Tries the other features of `wanted` on sockets and a small ring of its own; returns those that work. */
-uint64_t proi_uring_try(uint64_t wanted);
+/* Tries the other features of `wanted` on sockets and a small ring of its own. Returns 0 and those that work, or the
+ * errno of what forbids to use a ring at all. */
+int proi_uring_try(uint64_t wanted, uint64_t *ret_features);
 
 /* The names of `features`, in the order of their bits; NULL at the end. */
 const char *proi_uring_feature_name(unsigned bit);

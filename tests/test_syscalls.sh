@@ -19,9 +19,11 @@ until grep -q listening "$scratch/log"; do
 done
 address=$(sed -n 's/.*listening on \([^ ]*\) .*/\1/p' "$scratch/log")
 
-# A load that does not end by itself: lines of mixed lengths, a bounded window of them under way.
-awk 'BEGIN { line = "x"; while (length(line) < 5000) line = line line
-             for (;;) { print substr(line, 1, (i = (i * 31 + 7) % 4999) + 1) } }' |
+# A load that does not end by itself: lines of one length, a bounded window of them under way, most buffers full and
+# every one of them ending inside a frame. (With random lengths the greatest need of memory is met ever more rarely, but
+# there is no moment from which on it has surely been met.)
+awk 'BEGIN { line = "x"; while (length(line) < 3000) line = line line
+             for (;;) print substr(line, 1, 3000) }' |
     "$reverse" "$address" >/dev/null 2>"$scratch/errors" &
 load=$!
 sleep 2
