@@ -74,8 +74,7 @@ static void *ledger_alloc(void *context, size_t size, size_t align)
     uint8_t *base = ledger_refuses(ledger) ? NULL : aligned_alloc(align, total);
     if (base) {
         struct block *block = (struct block *)(void *)(base + lead - sizeof *block);
-        *block =
-            (struct block){ledger->blocks, &ledger->blocks, size, lead, ledger->allocations, BLOCK_MAGIC};
+        *block = (struct block){ledger->blocks, &ledger->blocks, size, lead, ledger->allocations, BLOCK_MAGIC};
         if (block->next)
             block->next->link = &block->next;
         ledger->blocks = block;
@@ -96,8 +95,8 @@ static void ledger_free(void *context, void *memory, size_t size)
     struct block *block = (struct block *)(void *)((uint8_t *)memory - sizeof *block);
     pthread_mutex_lock(&ledger->mutex);
     if (block->magic != BLOCK_MAGIC || block->size != size) {
-        fprintf(stderr, "harness: freed with size %zu what was allocated with %zu (magic %x)\n", size,
-                block->size, block->magic);
+        fprintf(stderr, "harness: freed with size %zu what was allocated with %zu (magic %x)\n", size, block->size,
+                block->magic);
         abort();
     }
     *block->link = block->next;
@@ -133,8 +132,7 @@ void ledger_fail_never(struct ledger *ledger)
 static bool ledger_is_empty(const struct ledger *ledger)
 {
     for (const struct block *block = ledger->blocks; block; block = block->next)
-        print_error("leaked memory: allocation %llu, %zu bytes\n", (unsigned long long)block->serial,
-                    block->size);
+        print_error("leaked memory: allocation %llu, %zu bytes\n", (unsigned long long)block->serial, block->size);
     return ledger->count == 0 && ledger->bytes == 0;
 }
 
@@ -735,8 +733,7 @@ static void death_in_new_world(void *context)
     (*body)(w);
 }
 
-void harness_dies(void (*body)(struct world *w), const char *name, const char *text, const char *file,
-                  int line)
+void harness_dies(void (*body)(struct world *w), const char *name, const char *text, const char *file, int line)
 {
     char said[2048] = "";
     int status = in_child(death_in_new_world, &body, said, sizeof said);
@@ -745,8 +742,7 @@ void harness_dies(void (*body)(struct world *w), const char *name, const char *t
     if (aborted && own && strstr(own, text))
         return;
     if (!aborted)
-        print_error("%s:%d: %s should abort, but its wait status is %x\n", file, line, name,
-                    (unsigned)status);
+        print_error("%s:%d: %s should abort, but its wait status is %x\n", file, line, name, (unsigned)status);
     else
         print_error("%s:%d: %s should say \"proactor: … %s\"\n", file, line, name, text);
     print_error("it said: %s\n", said);

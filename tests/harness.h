@@ -115,11 +115,11 @@ int world_run(struct world *w, enum pro_run_mode mode);
 void world_turns(struct world *w, unsigned count);
 
 /* Turns that wait, until `condition` holds; fails after a hundred thousand of them. */
-#define RUN_UNTIL(w, condition)                                                                              \
-    do {                                                                                                     \
-        unsigned steps_ = 0;                                                                                 \
-        while (!(condition))                                                                                 \
-            world_step((w), &steps_, #condition, __FILE__, __LINE__);                                        \
+#define RUN_UNTIL(w, condition)                                                                                        \
+    do {                                                                                                               \
+        unsigned steps_ = 0;                                                                                           \
+        while (!(condition))                                                                                           \
+            world_step((w), &steps_, #condition, __FILE__, __LINE__);                                                  \
     } while (0)
 void world_step(struct world *w, unsigned *steps, const char *condition, const char *file, int line);
 
@@ -161,12 +161,11 @@ struct record {
     uint64_t bytes;       /* received in slices */
     unsigned order;       /* its place among all finals of the program, from 1 */
     struct pro_result last;
-    struct pro_result log[RECORD_LOG]; /* the first ones */
-    struct pro_slice *head, *tail;     /* slices kept, for record_text and record_drop */
-    void (*then)(struct record *r,
-                 struct pro_result result); /* called at the end of on_record, if not NULL */
-    bool drop;                              /* return slices at once; `then` sees them gone */
-    void *context;                          /* the test's own */
+    struct pro_result log[RECORD_LOG];                        /* the first ones */
+    struct pro_slice *head, *tail;                            /* slices kept, for record_text and record_drop */
+    void (*then)(struct record *r, struct pro_result result); /* called at the end of on_record, if not NULL */
+    bool drop;                                                /* return slices at once; `then` sees them gone */
+    void *context;                                            /* the test's own */
 };
 
 /* Lent by the world; kept slices go back to their pool after the test. */
@@ -213,8 +212,7 @@ int in_child(void (*body)(void *context), void *context, char *ret_stderr, size_
 
 /* `body`, run in a child in a new world with a loop of its own, dies by abort and says `text` after "proactor: ". */
 #define assert_dies(body, text) harness_dies((body), #body, (text), __FILE__, __LINE__)
-void harness_dies(void (*body)(struct world *w), const char *name, const char *text, const char *file,
-                  int line);
+void harness_dies(void (*body)(struct world *w), const char *name, const char *text, const char *file, int line);
 
 /* ------------------------------------------------------------------------------------------------------------
  * Odds and ends

@@ -463,8 +463,7 @@ static void deadline_of_one_flight(struct scene *s)
 static void c05_deadline_holds_for_one_flight_only(void **state)
 {
     struct world *w = *state;
-    static const char *const names[] = {"accept_multi", "recv",  "recv_multi", "read",
-                                        "poll",         "timer", "timer_every"};
+    static const char *const names[] = {"accept_multi", "recv", "recv_multi", "read", "poll", "timer", "timer_every"};
     for (unsigned i = 0; i < kind_count; i++)
         for (unsigned n = 0; n < sizeof names / sizeof names[0]; n++)
             if (strcmp(kinds[i].name, names[n]) == 0) {
@@ -560,8 +559,7 @@ static void c05_deadlines_when_many_are_each_kept(void **state)
     for (unsigned n = 0; n < 20000; n++) {
         random = random * 1664525 + 1013904223;
         uint64_t hour = pro_now(w->loop) + 3600 * 1000 * MS_NS;
-        pro_deadline(&r[(random >> 8) % MANY]->op,
-                     random & 0x80000000 ? hour + (random & 0xffff) * MS_NS : 0);
+        pro_deadline(&r[(random >> 8) % MANY]->op, random & 0x80000000 ? hour + (random & 0xffff) * MS_NS : 0);
         if (n % 1000 == 0)
             world_turns(w, 1);
     }

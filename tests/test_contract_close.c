@@ -265,8 +265,7 @@ static void c06_restart_of_any_kind_while_closing_ends_cancelled(void **state)
 enum { CROWD = 24 };
 
 /* Receives, sends, polls, a paused multishot and a shutdown, all on one handle. */
-static void start_crowd(struct world *w, struct pro_handle *near, struct pro_pool *pool,
-                        struct record *r[CROWD])
+static void start_crowd(struct world *w, struct pro_handle *near, struct pro_pool *pool, struct record *r[CROWD])
 {
     uint8_t *data = world_alloc(w, SCENE_DATA);
     for (unsigned i = 0; i < CROWD; i++)

@@ -168,8 +168,7 @@ static void c08_receive_never_delivers_more_than_its_credit(void **state)
 static void c08_receive_when_the_kernel_does_not_count_never_delivers_more(void **state)
 {
     struct world *w = *state;
-    static const uint64_t off[] = {PRO_FEATURE_RECV_MULTISHOT,
-                                   PRO_FEATURE_BUFFER_RING};
+    static const uint64_t off[] = {PRO_FEATURE_RECV_MULTISHOT, PRO_FEATURE_BUFFER_RING};
     for (unsigned i = 0; i < sizeof off / sizeof off[0]; i++) {
         w->config.features_off = off[i];
         world_open(w);

@@ -25,8 +25,7 @@ static int file_with(const char *text)
     return fd;
 }
 
-static struct pro_result read_once(struct world *w, struct pro_handle *near, void *data, size_t size,
-                                   uint64_t offset)
+static struct pro_result read_once(struct world *w, struct pro_handle *near, void *data, size_t size, uint64_t offset)
 {
     struct record *r = world_record(w);
     pro_read(near, record_begin(r), data, size, offset, on_record);
@@ -34,8 +33,7 @@ static struct pro_result read_once(struct world *w, struct pro_handle *near, voi
     return r->last;
 }
 
-static struct pro_result write_once(struct world *w, struct pro_handle *near, const char *text,
-                                    uint64_t offset)
+static struct pro_result write_once(struct world *w, struct pro_handle *near, const char *text, uint64_t offset)
 {
     struct record *r = world_record(w);
     pro_write(near, record_begin(r), text, strlen(text), offset, on_record);

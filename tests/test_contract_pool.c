@@ -227,8 +227,7 @@ static void c07_slice_when_descriptors_run_out_is_not_split(void **state)
 {
     struct world *w = *state;
     struct pro_pool *pool = small_pool(w, 4096, 1, 1);
-    struct pro_slice *slice = receive_slice(w, pool, "0123456789abcdefghijklmnopqrst"), *list = NULL,
-                     *tail = NULL;
+    struct pro_slice *slice = receive_slice(w, pool, "0123456789abcdefghijklmnopqrst"), *list = NULL, *tail = NULL;
     unsigned splits = 0;
     while (pro_slice_split(slice, slice->size - 1, &tail) == 0) {
         assert_true(++splits < 20);

@@ -269,8 +269,7 @@ static void timers_when_very_many_all_fire(void **state)
     uint64_t base = pro_now(w->loop);
     for (unsigned i = 0; i < MANY; i++) {
         r[i].world = w;
-        pro_timer(w->loop, record_begin(&r[i]), i % 10 ? base + i * 97 % 20000000 : base + HOUR_NS + i,
-                  on_record);
+        pro_timer(w->loop, record_begin(&r[i]), i % 10 ? base + i * 97 % 20000000 : base + HOUR_NS + i, on_record);
     }
     for (unsigned i = 0; i < MANY; i++)
         if (i % 10 == 0)

@@ -55,8 +55,7 @@ static void c10_error_that_is_not_known_is_told_all_the_same(void **state)
     }
 }
 
-static struct record *connect_to(struct world *w, struct pro_handle *near, const void *address,
-                                 socklen_t length)
+static struct record *connect_to(struct world *w, struct pro_handle *near, const void *address, socklen_t length)
 {
     struct record *r = world_record(w);
     pro_connect(near, record_begin(r), address, length, on_record);
@@ -186,8 +185,7 @@ static void listen_on_a_unix_path(void **state)
     struct sockaddr_un at = {.sun_family = AF_UNIX};
     assert_non_null(mkdtemp(dir));
     snprintf(at.sun_path, sizeof at.sun_path, "%s/socket", dir);
-    listen_and_connect(*state, &at,
-                       (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(at.sun_path) + 1));
+    listen_and_connect(*state, &at, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(at.sun_path) + 1));
     unlink(at.sun_path);
     rmdir(dir);
 }
@@ -436,8 +434,7 @@ static void use_blocking(struct world *w, int near_fd, int far, bool socket)
     static uint8_t big[1 << 20], scrap[65536];
     char data[16];
     struct pro_handle *near = world_adopt(w, near_fd);
-    struct record *r = world_record(w), *send = world_record(w), *timer = world_record(w),
-                  *poll = world_record(w);
+    struct record *r = world_record(w), *send = world_record(w), *timer = world_record(w), *poll = world_record(w);
     struct iovec iov = {big, sizeof big};
     if (socket)
         pro_recv(near, record_begin(r), data, sizeof data, 0, on_record);
