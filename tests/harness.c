@@ -316,6 +316,11 @@ int world_setup(void **state)
     return 0;
 }
 
+void world_alive(void)
+{
+    alarm(guard_seconds);
+}
+
 void world_note(struct world *w, const char *note)
 {
     w->note = note;

@@ -106,6 +106,9 @@ void world_open(struct world *w);
 /* Frees the loop early, and returns the slices that records still hold. */
 void world_shut(struct world *w);
 
+/* A long test goes on: the guard's time begins anew. */
+void world_alive(void);
+
 /* Names what the test is at (NULL: nothing); said if it fails there. A static string. */
 void world_note(struct world *w, const char *note);
 

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 #define MS_NS UINT64_C(1000000)
@@ -158,6 +159,28 @@ static void posts_make_it_readable(struct world *w, bool by_epoll)
         assert_true(foreign_wait(f, -1));
     }
     pro_remote_unref(remote);
+}
+
+/* Descriptors that are signalled from inside a system call of their own: eventfds of the program. */
+static void eventfds_make_it_readable(struct world *w, bool by_epoll)
+{
+    struct foreign *f = foreign_new(w, by_epoll);
+    int fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    struct pro_handle *near = world_adopt(w, fd);
+    struct record *poll = world_record(w), *read = world_record(w);
+    uint64_t count = 0, one = 1;
+    for (unsigned i = 1; i <= 10; i++) {
+        pro_poll(near, record_begin(poll), POLLIN, on_record);
+        settle(f);
+        write_all(fd, &one, sizeof one);
+        drive(f, poll, i);
+        assert_int_equal(read_now(fd, &count, sizeof count), sizeof count);
+        pro_read(near, record_begin(read), &count, sizeof count, PRO_STREAM, on_record);
+        settle(f);
+        write_all(fd, &one, sizeof one);
+        drive(f, read, i);
+        assert_int_equal(count, 1);
+    }
 }
 
 static void *post_from_a_thread(void *context)
@@ -312,6 +335,7 @@ BOTH(data_makes_it_readable)
 BOTH(multishots_make_it_readable)
 BOTH(timers_make_it_readable)
 BOTH(posts_make_it_readable)
+BOTH(eventfds_make_it_readable)
 BOTH(posts_of_threads_make_it_readable)
 BOTH(calls_between_runs_make_it_readable)
 BOTH(credit_between_runs_makes_it_readable)
@@ -327,6 +351,7 @@ int main(void)
         TESTS(multishots_make_it_readable),
         TESTS(timers_make_it_readable),
         TESTS(posts_make_it_readable),
+        TESTS(eventfds_make_it_readable),
         TESTS(posts_of_threads_make_it_readable),
         TESTS(calls_between_runs_make_it_readable),
         TESTS(credit_between_runs_makes_it_readable),

@@ -216,8 +216,7 @@ static void planted_bugs_when_run_are_caught(void **state)
         int status = run_self(bugs[i].test.name, said, sizeof said);
         if (status != 0 && strstr(said, bugs[i].says))
             continue;
-        print_error("not caught: %s (wait status %x); it said: %s\n", bugs[i].test.name, (unsigned)status,
-                    said);
+        print_error("not caught: %s (wait status %x); it said: %s\n", bugs[i].test.name, (unsigned)status, said);
         all = false;
     }
     assert_true(all);
