@@ -78,8 +78,8 @@ static void smoke(struct world *w)
  * Features
  * ------------------------------------------------------------------------------------------------------------ */
 
-static const char *const feature_names[] = {"defer_taskrun",  "single_issuer", "submit_all",      "buffer_ring",
-                                            "recv_multishot", "accept_multishot"};
+static const char *const feature_names[] = {"defer_taskrun", "single_issuer",  "submit_all",
+                                            "buffer_ring",   "recv_multishot", "accept_multishot"};
 enum { FEATURES = sizeof feature_names / sizeof feature_names[0] };
 
 static void every_feature_alone_can_be_missing(void **state)

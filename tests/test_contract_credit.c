@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Clause 8: credit and pauses of the multishot receive. Every scene runs with the kernel counting the credit and, where
- * the backend has a choice, without. */
+ * Clause 8: credit and pauses of the multishot receive. Where the
+ * kernel can count the credit, the same is run with the library counting. */
 #include "harness.h"
 
 #include <errno.h>

@@ -628,6 +628,59 @@ static void c09_slices_when_sent_from_their_continuation_are_an_echo(void **stat
     assert_int_equal(lent(pool), 0);
 }
 
+/* A list of slices is one datagram, of at most 64 pieces. */
+static void c09_slices_when_sent_as_a_datagram_are_one(void **state)
+{
+    struct world *w = *state;
+    struct pro_pool *pool = slice_pool(w);
+    int fds[2];
+    uint8_t data[256];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fds), 0);
+    struct pro_handle *near = world_adopt(w, fds[0]);
+    world_own(w, fds[1]);
+    pattern_fill(data, sizeof data, 0);
+    for (unsigned pieces = 63; pieces <= 65; pieces++) {
+        struct pro_slice *list = borrow(w, pool, data, 100), *at = list;
+        for (unsigned i = 1; i < pieces; i++, at = at->next)
+            assert_int_equal(pro_slice_split(at, 1, &at->next), 0);
+        struct record *r = world_record(w);
+        pro_send_slices(near, record_begin(r), list, on_record);
+        RUN_UNTIL(w, r->finals == 1);
+        assert_int_equal(r->last.res, pieces <= 64 ? 100 : -EMSGSIZE);
+        assert_int_equal(lent(pool), 0);
+        int n = read_now(fds[1], data, sizeof data);
+        assert_int_equal(n, pieces <= 64 ? 100 : -EAGAIN);
+        assert_true(pattern_holds(data, 100, 0));
+    }
+}
+
+/* One that is larger than the buffer or than the credit is cut there; the rest of it is gone. */
+static void c09_datagram_when_larger_than_the_credit_is_cut(void **state)
+{
+    struct world *w = *state;
+    struct pro_pool *pool = slice_pool(w); /* of 1024 bytes */
+    int fds[2];
+    static uint8_t data[2000];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK, 0, fds), 0);
+    struct pro_handle *near = world_adopt(w, fds[0]);
+    world_own(w, fds[1]);
+    struct record *r = world_record(w);
+    r->drop = true;
+    pro_recv_multi(near, record_begin(r), pool, 1500, on_record);
+    assert_int_equal(send(fds[1], data, 2000, 0), 2000);
+    RUN_UNTIL(w, r->completions == 1);
+    assert_int_equal(r->last.res, 1024);
+    assert_int_equal(r->last.flags, PRO_MORE);
+    assert_int_equal(send(fds[1], data, 1000, 0), 1000);
+    RUN_UNTIL(w, r->completions == 2);
+    assert_int_equal(r->last.res, 1500 - 1024);
+    assert_int_equal(r->last.flags, PRO_MORE | PRO_PAUSED);
+    assert_int_equal(send(fds[1], data, 10, 0), 10);
+    pro_recv_credit(&r->op, 100);
+    RUN_UNTIL(w, r->completions == 3);
+    assert_int_equal(r->last.res, 10);
+}
+
 static void c09_try_send_moves_what_the_socket_takes(void **state)
 {
     struct world *w = *state;
@@ -702,6 +755,8 @@ int main(void)
         TEST(c09_slices_when_sent_go_out_in_order_and_come_back),
         TEST(c09_slices_when_not_sent_come_back_too),
         TEST(c09_slices_when_sent_from_their_continuation_are_an_echo),
+        TEST(c09_slices_when_sent_as_a_datagram_are_one),
+        TEST(c09_datagram_when_larger_than_the_credit_is_cut),
         TEST(c09_try_send_moves_what_the_socket_takes),
         TEST(c09_send_to_a_peer_that_is_gone_raises_no_signal),
     };

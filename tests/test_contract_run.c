@@ -76,6 +76,18 @@ static void background_operations_do_not_keep_the_run(void **state)
     assert_int_equal(world_run(w, PRO_RUN_NOWAIT), 1);
 }
 
+static void run_of_one_turn_when_only_background_is_in_flight_does_not_wait(void **state)
+{
+    struct world *w = *state;
+    struct record *r = world_record(w);
+    assert_int_equal(world_run(w, PRO_RUN_ONCE), 0);
+    pro_op_background(&r->op);
+    pro_timer(w->loop, record_begin(r), PRO_NEVER, on_record);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(world_run(w, PRO_RUN_ONCE), 0); /* else the guard strikes */
+    assert_int_equal(r->completions, 0);
+}
+
 static void stop_the_loop(struct record *r, struct pro_result result)
 {
     (void)result;
@@ -501,6 +513,7 @@ int main(void)
         TEST(run_returns_when_the_last_operation_has_ended),
         TEST(run_of_one_turn_says_whether_more_is_in_flight),
         TEST(background_operations_do_not_keep_the_run),
+        TEST(run_of_one_turn_when_only_background_is_in_flight_does_not_wait),
         TEST(stop_inside_a_continuation_ends_the_run),
         TEST(stop_before_a_run_ends_the_next_after_its_turn),
         TEST(stats_when_the_caller_is_older_are_cut),
