@@ -64,6 +64,8 @@ static void expect_service(struct pro_loop *loop)
     pro_recv_multi(&handle, &op[3], pool, PRO_UNLIMITED, count);
     close(fds[1]);
     EXPECT(pro_run(loop, PRO_RUN_DEFAULT) == 0);
+    pro_close(&handle, &op[0], count);
+    EXPECT(pro_run(loop, PRO_RUN_DEFAULT) == 0);
     pro_remote_unref(remote);
     pro_pool_free(pool);
 }
