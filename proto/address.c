@@ -85,8 +85,8 @@ static const char *parse_v6(const char *text, struct address *ret)
 
 static bool is_host_byte(char c)
 {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
-           c == '.' || c == '_';
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' || c == '.' ||
+           c == '_';
 }
 
 static const char *parse_host(const char *text, struct address *ret)
@@ -124,8 +124,7 @@ const char *address_parse(const char *text, struct address *ret_address)
     return wrong;
 }
 
-static void resolve_unix(const struct address *address, struct sockaddr_storage *ret_at,
-                         socklen_t *ret_length)
+static void resolve_unix(const struct address *address, struct sockaddr_storage *ret_at, socklen_t *ret_length)
 {
     struct sockaddr_un un = {.sun_family = AF_UNIX};
     size_t size = strlen(address->name);
@@ -136,8 +135,7 @@ static void resolve_unix(const struct address *address, struct sockaddr_storage 
     *ret_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size + 1);
 }
 
-const char *address_resolve(const struct address *address, struct sockaddr_storage *ret_at,
-                            socklen_t *ret_length)
+const char *address_resolve(const struct address *address, struct sockaddr_storage *ret_at, socklen_t *ret_length)
 {
     if (address->kind != ADDRESS_INET) {
         resolve_unix(address, ret_at, ret_length);

@@ -34,8 +34,7 @@ const char *address_parse(const char *text, struct address *ret_address);
 
 /* The socket address to bind or connect; looks a host name up if it is no number. Returns NULL, or a phrase that
  * says why there is none. `unix:@` names keep their exact length. */
-const char *address_resolve(const struct address *address, struct sockaddr_storage *ret_at,
-                            socklen_t *ret_length);
+const char *address_resolve(const struct address *address, struct sockaddr_storage *ret_at, socklen_t *ret_length);
 
 /* Writes `at` in the notation above, escaped where it is not printable, and returns `out`. */
 const char *address_format(const struct sockaddr_storage *at, socklen_t length, char out[ADDRESS_TEXT_SIZE]);

@@ -160,8 +160,7 @@ static uint32_t take_payload(struct frame_parser *p, uint32_t size)
     return n;
 }
 
-enum frame_status frame_parse(struct frame_parser *p, const uint8_t *data, size_t size,
-                              struct frame_span *ret_span)
+enum frame_status frame_parse(struct frame_parser *p, const uint8_t *data, size_t size, struct frame_span *ret_span)
 {
     struct frame_span span = {0};
     enum frame_status status = FRAME_NEED_MORE;

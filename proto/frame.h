@@ -113,8 +113,7 @@ void frame_parser_init(struct frame_parser *p, uint32_t payload_max);
  * header bytes, however long the payload. size may be 0 (data may then be null) and is at most
  * UINT32_MAX.
  */
-enum frame_status frame_parse(struct frame_parser *p, const uint8_t *data, size_t size,
-                              struct frame_span *ret_span);
+enum frame_status frame_parse(struct frame_parser *p, const uint8_t *data, size_t size, struct frame_span *ret_span);
 
 /* True if no frame has begun since the last one ended: an end of file here is clean. False once bad. */
 bool frame_parser_between(const struct frame_parser *p);

@@ -35,8 +35,8 @@ enum { IS_SLICE, IS_HEADED_SLICE, IS_CHUNK };
 struct gather_chunk {
     struct pro_stream_write write; /* write.node links it and counts its bytes until it is written */
     struct gather_cache *cache;
-    uint32_t class; /* its memory is 256 << class bytes */
-    uint8_t bytes[];   /* head room, payload */
+    uint32_t class;  /* its memory is 256 << class bytes */
+    uint8_t bytes[]; /* head room, payload */
 };
 
 #define SMALLEST (offsetof(struct gather_chunk, bytes) + FRAME_HEADER_SIZE + GATHER_SMALL)
@@ -68,7 +68,7 @@ static uint32_t class_for(size_t bytes)
 {
     uint32_t class = 0;
     while (capacity_of(class) < bytes)
-        class++;
+        class ++;
     GATHER_ASSERT(class < GATHER_CLASSES);
     return class;
 }
@@ -116,7 +116,7 @@ static void chunk_free(struct gather_chunk *chunk)
 void gather_cache_clear(struct gather_cache *cache)
 {
     GATHER_ASSERT(cache->out == 0);
-    for (uint32_t class = 0; class < GATHER_CLASSES; class++)
+    for (uint32_t class = 0; class < GATHER_CLASSES; class ++)
         for (struct gather_chunk *chunk; (chunk = spare_pop(cache, class)) != NULL;)
             free(chunk);
 }
@@ -174,8 +174,7 @@ static void chunk_fill(struct gather_chunk *chunk, const uint8_t *data, size_t s
     node->size += (uint32_t)size;
 }
 
-int gather_copy(struct gather *gather, struct gather_cache *cache, const uint8_t *data, size_t size,
-                size_t left)
+int gather_copy(struct gather *gather, struct gather_cache *cache, const uint8_t *data, size_t size, size_t left)
 {
     GATHER_ASSERT(size > 0 && size + left <= FRAME_PAYLOAD_MAX);
     struct gather_chunk *last = newest_chunk(gather), *next = NULL;
@@ -210,7 +209,6 @@ void gather_drop(struct gather *gather)
 
 static void on_written(struct pro_stream *stream, struct pro_stream_write *write, int res)
 {
-    (void)stream, (void)res;
     chunk_free(PRO_CONTAINER_OF(write, struct gather_chunk, write));
 }
 
@@ -256,8 +254,7 @@ static struct gather_chunk *lead(struct gather *gather, struct gather_cache *cac
     return chunk;
 }
 
-int gather_answer(struct gather *gather, struct gather_cache *cache, struct pro_stream *stream,
-                  uint32_t length)
+int gather_answer(struct gather *gather, struct gather_cache *cache, struct pro_stream *stream, uint32_t length)
 {
     uint32_t head = 0, bytes = 0;
     struct pro_slice *header = take_header(gather);

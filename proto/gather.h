@@ -46,13 +46,11 @@ void gather_take(struct gather *gather, struct pro_slice *slice, bool headed);
 
 /* Holds a copy of `size` bytes. At most `left` more are to come in this frame; no memory is set aside beyond that,
  * nor beyond about what is held already. -ENOMEM: nothing of them is held, and the frame is lost. */
-int gather_copy(struct gather *gather, struct gather_cache *cache, const uint8_t *data, size_t size,
-                size_t left);
+int gather_copy(struct gather *gather, struct gather_cache *cache, const uint8_t *data, size_t size, size_t left);
 
 /* The frame of `length` bytes is whole: reverses what is held, writes the answer to `stream`, and holds nothing any
  * more. -ENOMEM: nothing is written, and what was held still is. */
-int gather_answer(struct gather *gather, struct gather_cache *cache, struct pro_stream *stream,
-                  uint32_t length);
+int gather_answer(struct gather *gather, struct gather_cache *cache, struct pro_stream *stream, uint32_t length);
 
 /* Drops what is held. */
 void gather_drop(struct gather *gather);

@@ -18,20 +18,16 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-static int explain(char error[LISTEN_ERROR_SIZE], const struct address *address, int number,
-                   const char *cause)
+static int explain(char error[LISTEN_ERROR_SIZE], const struct address *address, int number, const char *cause)
 {
     char name[ADDRESS_TEXT_SIZE], port[8] = "";
-    const char *prefix = address->kind == ADDRESS_UNIX   ? "unix:"
-                         : address->kind == ADDRESS_INET ? ""
-                                                         : "unix:@";
+    const char *prefix = address->kind == ADDRESS_UNIX ? "unix:" : address->kind == ADDRESS_INET ? "" : "unix:@";
     bool v6 = address->kind == ADDRESS_INET && strchr(address->name, ':');
     log_escape(name, sizeof name, address->name, strlen(address->name));
     if (address->kind == ADDRESS_INET)
         snprintf(port, sizeof port, ":%u", address->port);
-    snprintf(error, LISTEN_ERROR_SIZE, "--listen %s%s%s%s%s: %s%s%s%s", prefix, v6 ? "[" : "", name,
-             v6 ? "]" : "", port, number ? pro_error_name(number) : "", number ? " (" : "", cause,
-             number ? ")" : "");
+    snprintf(error, LISTEN_ERROR_SIZE, "--listen %s%s%s%s%s: %s%s%s%s", prefix, v6 ? "[" : "", name, v6 ? "]" : "",
+             port, number ? pro_error_name(number) : "", number ? " (" : "", cause, number ? ")" : "");
     return number ? number : -EINVAL;
 }
 
@@ -51,8 +47,7 @@ static int probe(const struct sockaddr_storage *at, socklen_t length)
     return error;
 }
 
-static int listen_inet(struct sockaddr_storage *at, socklen_t *length, struct service *const services[],
-                       unsigned count)
+static int listen_inet(struct sockaddr_storage *at, socklen_t *length, struct service *const services[], unsigned count)
 {
     unsigned flags = count > 1 ? PRO_REUSEPORT : 0;
     int error = count > 1 ? probe(at, *length) : 0;
@@ -149,9 +144,8 @@ int listen_on(const struct address *address, struct service *const services[], u
     const char *wrong = address_resolve(address, &at, &length);
     if (wrong)
         return explain(error, address, 0, wrong);
-    int result = address->kind == ADDRESS_INET
-                     ? listen_inet(&at, &length, services, count)
-                     : listen_unix(address, &at, length, services, count, &listening);
+    int result = address->kind == ADDRESS_INET ? listen_inet(&at, &length, services, count)
+                                               : listen_unix(address, &at, length, services, count, &listening);
     if (result)
         return explain(error, address, result, pro_error_text(result));
     address_format(&at, length, listening.text);

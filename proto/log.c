@@ -99,8 +99,7 @@ void log_line(struct log *log, enum log_level level, uint64_t now_ns, const char
     put(log->fd, line, size);
 
     if (log->left_out > 0 && takes(log->fd)) {
-        int n = snprintf(line, sizeof line, "%s: %llu lines left out\n", log->name,
-                         (unsigned long long)log->left_out);
+        int n = snprintf(line, sizeof line, "%s: %llu lines left out\n", log->name, (unsigned long long)log->left_out);
         put(log->fd, line, n < 0 ? 0 : (size_t)n);
         log->left_out = 0;
     }

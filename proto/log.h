@@ -19,8 +19,7 @@ struct log {
     enum log_level level; /* what is above it is not written */
     uint32_t tokens;      /* lines that may be written before the next refill */
     uint64_t refilled_ns; /* when it was last refilled */
-    uint64_t
-        left_out; /* lines not written since the last that was, for want of tokens or of room in the pipe */
+    uint64_t left_out;    /* lines not written since the last that was, for want of tokens or of room in the pipe */
 };
 
 /* `name` is not copied. `now_ns` is the time on the clock of the later calls. */

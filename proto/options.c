@@ -99,8 +99,7 @@ static const struct unit *find_unit(const char *name, const struct unit *units, 
 
 const char *options_duration(const char *text, uint64_t *ret_ns)
 {
-    static const struct unit units[] = {
-        {"ms", SECOND / 1000}, {"s", SECOND}, {"m", 60 * SECOND}, {"h", 3600 * SECOND}};
+    static const struct unit units[] = {{"ms", SECOND / 1000}, {"s", SECOND}, {"m", 60 * SECOND}, {"h", 3600 * SECOND}};
     static const char wrong[] = "is no duration such as 500ms, 30s, 2m, 1h or 0";
     uint64_t number;
     const char *name = take_number(text, DURATION_MOST, &number);
@@ -307,8 +306,7 @@ static enum options_outcome read_argument(struct options *o, int left, char *con
 static enum options_outcome check_together(const struct options *o, char error[OPTIONS_ERROR_SIZE])
 {
     if (o->max_connections && o->threads > o->max_connections)
-        return complain(error, "--max-connections", NULL,
-                        "must be at least --threads, so that each thread has one");
+        return complain(error, "--max-connections", NULL, "must be at least --threads, so that each thread has one");
     return OPTIONS_RUN;
 }
 
@@ -343,8 +341,8 @@ enum options_outcome options_read(int argc, char *const argv[], struct options *
 
 /* ---- The client ---- */
 
-static enum options_outcome read_client_argument(struct client_options *o, int left, char *const argv[],
-                                                 int *ret_used, char error[OPTIONS_ERROR_SIZE])
+static enum options_outcome read_client_argument(struct client_options *o, int left, char *const argv[], int *ret_used,
+                                                 char error[OPTIONS_ERROR_SIZE])
 {
     struct argument it = take_apart(left, argv);
     bool backend = strcmp(it.name, "--backend") == 0, connect = strcmp(it.name, "--connect-timeout") == 0;
@@ -352,8 +350,7 @@ static enum options_outcome read_client_argument(struct client_options *o, int l
         return complain(error, argv[0], NULL, "there is no such option; --help lists them");
     if (!it.value)
         return complain(error, it.name, NULL, "needs a value");
-    const char *wrong =
-        backend ? read_backend(it.value, &o->backend) : options_duration(it.value, &o->connect_ns);
+    const char *wrong = backend ? read_backend(it.value, &o->backend) : options_duration(it.value, &o->connect_ns);
     if (wrong)
         return complain(error, it.name, it.value, wrong);
     *ret_used = it.used;

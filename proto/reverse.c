@@ -39,10 +39,9 @@
 #define READ_SIZE    ((size_t)64 << 10)
 #define INPUT_SIZE   (FRAME_PAYLOAD_MAX + 1 + READ_SIZE)
 #define REQUEST_SIZE ((size_t)256 << 10)
-#define OUTPUT_FULL  ((size_t)256 << 10) /* above it the server is not read */
-#define OUTPUT_SIZE                                                                                          \
-    (OUTPUT_FULL + ((size_t)256 << 10)) /* what one slice and a window of empty lines can add */
-#define WINDOW 4096u
+#define OUTPUT_FULL  ((size_t)256 << 10)                 /* above it the server is not read */
+#define OUTPUT_SIZE  (OUTPUT_FULL + ((size_t)256 << 10)) /* what one slice and a window of empty lines can add */
+#define WINDOW       4096u
 
 _Static_assert(REQUEST_SIZE >= FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX, "a line fits");
 _Static_assert((WINDOW & (WINDOW - 1)) == 0, "the window is a ring");
@@ -83,8 +82,7 @@ struct client {
     char message[512]; /* "" is silence */
 };
 
-__attribute__((format(printf, 3, 4))) static void decide(struct client *c, int status, const char *format,
-                                                         ...)
+__attribute__((format(printf, 3, 4))) static void decide(struct client *c, int status, const char *format, ...)
 {
     if (c->over)
         return;
@@ -156,8 +154,7 @@ static void read_more(struct client *c)
     }
     size_t space = INPUT_SIZE - c->input_end;
     if (space > 0)
-        pro_read(&c->in, &c->read, c->input + c->input_end, space < READ_SIZE ? space : READ_SIZE, PRO_STREAM,
-                 on_read);
+        pro_read(&c->in, &c->read, c->input + c->input_end, space < READ_SIZE ? space : READ_SIZE, PRO_STREAM, on_read);
 }
 
 /* ---- Answers to lines ---- */
@@ -277,7 +274,6 @@ static void advance(struct client *c)
 
 static void on_read(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     struct client *c = PRO_CONTAINER_OF(op, struct client, read);
     if (r.res > 0)
         c->input_end += (size_t)r.res;
@@ -290,15 +286,13 @@ static void on_read(struct pro_loop *loop, struct pro_op *op, struct pro_result 
 
 static void on_write(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     struct client *c = PRO_CONTAINER_OF(op, struct client, write);
     if (r.res < 0) {
         c->output_size = 0;
         if (r.res == -EPIPE) /* whoever read it has enough; other filters end without a word too */
             decide(c, STATUS_CLEAN, "%s", "");
         else
-            decide(c, STATUS_FAILED, "standard output: %s (%s)", pro_error_name(r.res),
-                   pro_error_text(r.res));
+            decide(c, STATUS_FAILED, "standard output: %s (%s)", pro_error_name(r.res), pro_error_text(r.res));
     }
     advance(c);
 }
@@ -310,7 +304,6 @@ static struct client *client_of(struct pro_stream *stream)
 
 static void on_requested(struct pro_stream *stream, struct pro_stream_write *write, int res)
 {
-    (void)write;
     struct client *c = client_of(stream);
     c->sending = false;
     c->request_size = 0;
@@ -323,8 +316,7 @@ static void on_connected(struct pro_stream *stream, int error)
     struct client *c = client_of(stream);
     c->connected = error == 0;
     if (error)
-        decide(c, STATUS_FAILED, "cannot reach %s: %s (%s)", c->server, pro_error_name(error),
-               pro_error_text(error));
+        decide(c, STATUS_FAILED, "cannot reach %s: %s (%s)", c->server, pro_error_name(error), pro_error_text(error));
     advance(c);
 }
 
@@ -357,7 +349,6 @@ static void on_end(struct pro_stream *stream, int error)
 /* What the server wrote before it went may still be there to be read, and `end` comes after it. */
 static void on_broken(struct pro_stream *stream, int error)
 {
-    (void)stream, (void)error;
 }
 
 /* ---- Making it ---- */
@@ -395,8 +386,7 @@ static bool make(struct client *c)
     }
     int error = make_loop(c);
     if (error)
-        decide(c, STATUS_FAILED, "cannot start: %s (%s)", pro_error_name(error),
-               standard_backend_cause(error));
+        decide(c, STATUS_FAILED, "cannot start: %s (%s)", pro_error_name(error), standard_backend_cause(error));
     return !error;
 }
 
@@ -408,11 +398,10 @@ static void run(struct client *c)
     pro_adopt(c->loop, &c->in, STDIN_FILENO);
     pro_adopt(c->loop, &c->out, STDOUT_FILENO);
     uint64_t deadline = c->options.connect_ns ? pro_now(c->loop) + c->options.connect_ns : 0;
-    int error = pro_stream_connect(&c->stream, c->loop, (const struct sockaddr *)&c->at, c->at_length,
-                                   deadline, &c->stream_config);
+    int error = pro_stream_connect(&c->stream, c->loop, (const struct sockaddr *)&c->at, c->at_length, deadline,
+                                   &c->stream_config);
     if (error)
-        decide(c, STATUS_FAILED, "cannot reach %s: %s (%s)", c->server, pro_error_name(error),
-               pro_error_text(error));
+        decide(c, STATUS_FAILED, "cannot reach %s: %s (%s)", c->server, pro_error_name(error), pro_error_text(error));
     else if ((error = pro_run(c->loop, PRO_RUN_DEFAULT)) < 0)
         decide(c, STATUS_FAILED, "the loop failed: %s (%s)", pro_error_name(error), pro_error_text(error));
 }

@@ -67,21 +67,18 @@ static atomic_uint terminations;
 
 static void on_drain(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     if (r.res == 0)
         service_drain(PRO_CONTAINER_OF(op, struct worker, mail[MAIL_DRAIN].op)->service);
 }
 
 static void on_cut(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     if (r.res == 0)
         service_cut(PRO_CONTAINER_OF(op, struct worker, mail[MAIL_CUT].op)->service);
 }
 
 static void on_counters(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     struct worker *worker = PRO_CONTAINER_OF(op, struct worker, mail[MAIL_COUNTERS].op);
     atomic_store(&worker->mail[MAIL_COUNTERS].posted, false);
     if (r.res == 0)
@@ -130,12 +127,10 @@ static bool make_loop(struct server *server, struct worker *worker)
     if (!error)
         return true;
     if (config.backend == PRO_BACKEND_AUTO)
-        log_always(&server->log, "no backend can start: %s (%s)", pro_error_name(error),
-                   pro_error_text(error));
+        log_always(&server->log, "no backend can start: %s (%s)", pro_error_name(error), pro_error_text(error));
     else
-        log_always(&server->log, "--backend %s: %s (%s)",
-                   config.backend == PRO_BACKEND_IO_URING ? "io_uring" : "epoll", pro_error_name(error),
-                   standard_backend_cause(error));
+        log_always(&server->log, "--backend %s: %s (%s)", config.backend == PRO_BACKEND_IO_URING ? "io_uring" : "epoll",
+                   pro_error_name(error), standard_backend_cause(error));
     return false;
 }
 
@@ -158,8 +153,7 @@ static bool make_worker(struct server *server, struct worker *worker)
         error = worker->remote ? 0 : -ENOMEM;
     }
     if (error)
-        log_always(&server->log, "thread %u: %s (%s)", worker->index, pro_error_name(error),
-                   pro_error_text(error));
+        log_always(&server->log, "thread %u: %s (%s)", worker->index, pro_error_name(error), pro_error_text(error));
     return !error;
 }
 
@@ -196,8 +190,7 @@ static bool make_listeners(struct server *server)
     for (unsigned i = 0; i < server->count; i++)
         services[i] = server->workers[i].service;
     for (uint32_t i = 0; i < server->options.listen_count; i++) {
-        if (listen_on(&server->options.listen[i], services, server->count, &server->listening[i], error) <
-            0) {
+        if (listen_on(&server->options.listen[i], services, server->count, &server->listening[i], error) < 0) {
             log_always(&server->log, "%s", error);
             return false;
         }
@@ -252,8 +245,8 @@ static void *run_worker(void *argument)
     struct worker *worker = argument;
     worker->result = pro_run(worker->loop, PRO_RUN_DEFAULT);
     if (worker->result < 0) {
-        log_always(&worker->log, "thread %u: the loop failed: %s (%s)", worker->index,
-                   pro_error_name(worker->result), pro_error_text(worker->result));
+        log_always(&worker->log, "thread %u: the loop failed: %s (%s)", worker->index, pro_error_name(worker->result),
+                   pro_error_text(worker->result));
         post_to_all(signalled, MAIL_DRAIN);
     }
     pro_loop_free(worker->loop);

@@ -51,9 +51,8 @@
 #define MANY_ROOM       8192 /* twice the backlog that the system allows unless told otherwise */
 #define MANY_HYSTERESIS 1024
 
-#define BUFFER_SIZE (UINT32_C(64) << 10)
-#define BUFFERS_HELD                                                                                         \
-    8 /* that a frame under way may pin: seven quarters full, and the one that completes it */
+#define BUFFER_SIZE  (UINT32_C(64) << 10)
+#define BUFFERS_HELD 8     /* that a frame under way may pin: seven quarters full, and the one that completes it */
 #define BUFFERS_MANY 8192  /* of the pool, 512 MiB: for some hundred peers that leave their answers unread */
 #define BUFFERS_MOST 32768 /* that a pool can have */
 
@@ -164,8 +163,8 @@ static void rest(struct service *service, int error)
     pro_timer_after(service->loop, &service->backoff, RETRY_NS, on_backoff);
     if (now >= service->next_complaint) {
         service->next_complaint = now + COMPLAIN_NS;
-        log_line(service->config.log, LOG_WARN, now, "accept: %s (%s); resting for %u ms",
-                 pro_error_name(error), pro_error_text(error), (unsigned)(RETRY_NS / MILLISECOND));
+        log_line(service->config.log, LOG_WARN, now, "accept: %s (%s); resting for %u ms", pro_error_name(error),
+                 pro_error_text(error), (unsigned)(RETRY_NS / MILLISECOND));
     }
 }
 
@@ -204,14 +203,12 @@ static void accepted(struct listener *listener, int res)
 
 static void on_accept(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     struct listener *listener = PRO_CONTAINER_OF(op, struct listener, op);
     accepted(listener, r.res);
 }
 
 static void on_accept_one(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     struct listener *listener = PRO_CONTAINER_OF(op, struct listener, op);
     listener->service->reserved--;
     accepted(listener, r.res);
@@ -230,7 +227,6 @@ static void on_ready(struct pro_loop *loop, struct pro_op *op, struct pro_result
 
 static void on_backoff(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     if (r.res == 0)
         adjust(PRO_CONTAINER_OF(op, struct service, backoff));
 }
@@ -272,8 +268,8 @@ static void forget_listener(struct service *service, struct listener *listener)
     free(listener);
 }
 
-int service_listen(struct service *service, const struct sockaddr_storage *at, socklen_t length,
-                   unsigned flags, struct sockaddr_storage *ret_at, socklen_t *ret_length)
+int service_listen(struct service *service, const struct sockaddr_storage *at, socklen_t length, unsigned flags,
+                   struct sockaddr_storage *ret_at, socklen_t *ret_length)
 {
     struct listener *listener = listener_new(service);
     if (!listener)
@@ -299,7 +295,6 @@ int service_adopt(struct service *service, int fd)
 
 static void on_listener_closed(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop, (void)r;
     PRO_CONTAINER_OF(op, struct listener, op)->service->listener_count--;
 }
 
@@ -319,8 +314,7 @@ static struct pro_pool_config pool_config(const struct service_config *config)
 
 static uint64_t linger_time(const struct service_config *config)
 {
-    uint64_t half =
-        config->drain_ns / 2; /* a peer that does not close must not make every drain end in a cut */
+    uint64_t half = config->drain_ns / 2; /* a peer that does not close must not make every drain end in a cut */
     return config->drain_ns && half < LINGER_NS ? half + 1 : LINGER_NS;
 }
 
@@ -370,11 +364,9 @@ void service_start(struct service *service, uint32_t max_connections)
 
 static void on_drain_deadline(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     struct service *service = PRO_CONTAINER_OF(op, struct service, drain_timer);
     if (r.res == 0 && (service->sessions || service->listener_count > 0)) {
-        log_line(service->config.log, LOG_WARN, pro_now(loop),
-                 "the drain took longer than %llu ms and is cut short",
+        log_line(service->config.log, LOG_WARN, pro_now(loop), "the drain took longer than %llu ms and is cut short",
                  (unsigned long long)(service->config.drain_ns / MILLISECOND));
         service_cut(service);
     }
@@ -430,12 +422,11 @@ void service_print_counters(const struct service *service, unsigned thread)
     for (unsigned i = 0; i < SERVICE_ENDINGS && n < sizeof ended; i++)
         n += (size_t)snprintf(ended + n, sizeof ended - n, " %s=%llu", service_ending_name(i),
                               (unsigned long long)c->ended[i]);
-    log_always(
-        service->config.log,
-        "counters: thread=%u accepted=%llu open=%llu frames=%llu bytes=%llu pauses=%llu accept_pauses=%llu "
-        "refused=%llu%s buffers=%llu lent=%llu",
-        thread, (unsigned long long)c->accepted, (unsigned long long)c->open, (unsigned long long)c->frames,
-        (unsigned long long)c->bytes, (unsigned long long)c->pauses, (unsigned long long)c->accept_pauses,
-        (unsigned long long)c->refused, ended, (unsigned long long)pool.buffers,
-        (unsigned long long)pool.buffers_lent);
+    log_always(service->config.log,
+               "counters: thread=%u accepted=%llu open=%llu frames=%llu bytes=%llu pauses=%llu accept_pauses=%llu "
+               "refused=%llu%s buffers=%llu lent=%llu",
+               thread, (unsigned long long)c->accepted, (unsigned long long)c->open, (unsigned long long)c->frames,
+               (unsigned long long)c->bytes, (unsigned long long)c->pauses, (unsigned long long)c->accept_pauses,
+               (unsigned long long)c->refused, ended, (unsigned long long)pool.buffers,
+               (unsigned long long)pool.buffers_lent);
 }

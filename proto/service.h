@@ -70,8 +70,8 @@ int service_new(struct pro_loop *loop, const struct service_config *config, stru
 void service_free(struct service *service);
 
 /* Listens, but accepts nobody yet. `flags` as for pro_listen. The address it got is stored if wanted. */
-int service_listen(struct service *service, const struct sockaddr_storage *at, socklen_t length,
-                   unsigned flags, struct sockaddr_storage *ret_at, socklen_t *ret_length);
+int service_listen(struct service *service, const struct sockaddr_storage *at, socklen_t length, unsigned flags,
+                   struct sockaddr_storage *ret_at, socklen_t *ret_length);
 
 /* The same with a socket that listens already; the service owns it from now on, unless it fails: -ENOMEM. */
 int service_adopt(struct service *service, int fd);

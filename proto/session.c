@@ -124,9 +124,8 @@ static const char *name_peer(struct session *session, char out[ADDRESS_TEXT_SIZE
     return out;
 }
 
-__attribute__((format(printf, 3, 4))) static void session_end(struct session *session,
-                                                              enum service_ending ending, const char *format,
-                                                              ...)
+__attribute__((format(printf, 3, 4))) static void session_end(struct session *session, enum service_ending ending,
+                                                              const char *format, ...)
 {
     struct service *service = session->service;
     if (session->ended)
@@ -140,8 +139,8 @@ __attribute__((format(printf, 3, 4))) static void session_end(struct session *se
         vsnprintf(reason, sizeof reason, format, arguments);
         va_end(arguments);
         log_line(service->config.log, endings[ending].level, pro_now(service->loop),
-                 "%s: %s after %llu frame%s, at byte %llu: %s", name_peer(session, peer),
-                 endings[ending].name, (unsigned long long)session->frames, session->frames == 1 ? "" : "s",
+                 "%s: %s after %llu frame%s, at byte %llu: %s", name_peer(session, peer), endings[ending].name,
+                 (unsigned long long)session->frames, session->frames == 1 ? "" : "s",
                  (unsigned long long)frame_offset(&session->parser), reason);
     }
     gather_drop(&session->gather);
@@ -151,16 +150,14 @@ __attribute__((format(printf, 3, 4))) static void session_end(struct session *se
 static void end_by_error(struct session *session, int error)
 {
     bool reset = error == -ECONNRESET || error == -EPIPE || error == -ECONNABORTED;
-    session_end(session, reset ? ENDED_RESET : ENDED_FAILED, "%s (%s)", pro_error_name(error),
-                pro_error_text(error));
+    session_end(session, reset ? ENDED_RESET : ENDED_FAILED, "%s (%s)", pro_error_name(error), pro_error_text(error));
 }
 
 static void end_by_deadline(struct session *session)
 {
     const struct service_config *config = &session->service->config;
     if (frame_parser_between(&session->parser))
-        session_end(session, ENDED_IDLE, "no frame for %llu ms",
-                    (unsigned long long)(config->idle_ns / 1000000));
+        session_end(session, ENDED_IDLE, "no frame for %llu ms", (unsigned long long)(config->idle_ns / 1000000));
     else
         session_end(session, ENDED_SLOW, "a frame was not whole after %llu ms",
                     (unsigned long long)(config->frame_ns / 1000000));
@@ -170,8 +167,8 @@ static void end_by_bad_header(struct session *session, const uint8_t *bytes, siz
 {
     char quoted[4 * QUOTED_BYTES + 4];
     log_escape(quoted, sizeof quoted, bytes, size < QUOTED_BYTES ? size : QUOTED_BYTES);
-    session_end(session, ENDED_BAD, "%s, there stands \"%s\"",
-                frame_reason_text(frame_reason(&session->parser)), quoted);
+    session_end(session, ENDED_BAD, "%s, there stands \"%s\"", frame_reason_text(frame_reason(&session->parser)),
+                quoted);
 }
 
 /* ---- Deadlines and pauses ---- */
@@ -250,8 +247,7 @@ static int hold(struct session *session, struct pro_slice **slice, const struct 
             return 0;
         }
     }
-    return gather_copy(&session->gather, &session->service->cache, payload, size,
-                       frame_left(&session->parser));
+    return gather_copy(&session->gather, &session->service->cache, payload, size, frame_left(&session->parser));
 }
 
 /* The frame under way ends with `size` payload bytes at `payload`, near the front of *slice. Answers it; the slice
@@ -271,8 +267,7 @@ static int complete(struct session *session, struct pro_slice **slice, uint8_t *
         }
     }
     int error = taken ? 0 : gather_copy(&session->gather, cache, payload, size, 0);
-    return error ? error
-                 : gather_answer(&session->gather, cache, &session->stream, frame_length(&session->parser));
+    return error ? error : gather_answer(&session->gather, cache, &session->stream, frame_length(&session->parser));
 }
 
 /* Sends the run, and returns what is not sent of the slice. */
@@ -347,8 +342,7 @@ static void on_data(struct pro_stream *stream, struct pro_slice *slice)
     counters->bytes += size;
     counters->frames += session->frames - frames;
     if (verdict.error) {
-        session_end(session, ENDED_FAILED, "no memory for a frame of %u bytes",
-                    frame_length(&session->parser));
+        session_end(session, ENDED_FAILED, "no memory for a frame of %u bytes", frame_length(&session->parser));
     } else if (verdict.status == FRAME_BAD) {
         end_by_bad_header(session, verdict.quoted, verdict.quoted_size);
     } else if (session->draining && size >= session->drain_left) {
@@ -374,8 +368,7 @@ static void on_end(struct pro_stream *stream, int error)
     else if (frame_parser_between(&session->parser))
         session_end(session, ENDED_CLOSED, "end of file");
     else
-        session_end(session, ENDED_TRUNCATED,
-                    "end of file inside a frame, %u bytes of its payload are missing",
+        session_end(session, ENDED_TRUNCATED, "end of file inside a frame, %u bytes of its payload are missing",
                     frame_left(&session->parser));
 }
 
@@ -456,7 +449,6 @@ static bool bytes_arrived(struct session *session, uint64_t *ret_bytes)
 
 static void on_reading_shut(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop, (void)r;
     free(op);
 }
 

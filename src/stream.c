@@ -288,7 +288,6 @@ static void tell_drained(struct pro_stream *stream)
 
 static void on_run_sent(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     struct pro_stream *stream = of_out(op);
     proi_assert(stream->writing_pinned <= stream->queued_pinned);
     stream->queued_pinned -= stream->writing_pinned;
@@ -303,7 +302,6 @@ static void on_run_sent(struct pro_loop *loop, struct pro_op *op, struct pro_res
 
 static void on_write_sent(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     struct pro_stream *stream = of_out(op);
     struct pro_stream_write *write = write_of(stream->queue_head);
     if (r.res < 0) {
@@ -326,7 +324,6 @@ static void on_write_sent(struct pro_loop *loop, struct pro_op *op, struct pro_r
 
 static void on_shut(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     struct pro_stream *stream = of_out(op);
     proi_assert(has(stream, SHUT_STARTED));
     if (r.res < 0)
@@ -337,7 +334,6 @@ static void on_shut(struct pro_loop *loop, struct pro_op *op, struct pro_result 
 
 static void on_refused(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop, (void)r;
     struct pro_stream *stream = of_out(op);
     proi_assert(has(stream, BROKEN | SHUT_STARTED));
     if (stream->ending)
@@ -461,7 +457,6 @@ static void receive_dropped(struct pro_stream *stream, struct pro_result r)
 
 static void on_receive(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     struct pro_stream *stream = of_in(op);
     proi_assert(has(stream, READING));
     if (stream->ending) {
@@ -481,7 +476,6 @@ static void on_receive(struct pro_loop *loop, struct pro_op *op, struct pro_resu
 /* The timer that brings a resumed stream, whose receive has ended, back into the loop. */
 static void on_wake_in(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop, (void)r;
     struct pro_stream *stream = of_in(op);
     proi_assert(!has(stream, READING | CONNECTING));
     if (stream->ending)
@@ -519,7 +513,6 @@ static void not_connected(struct pro_stream *stream, int error)
 
 static void on_connect(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop;
     struct pro_stream *stream = of_in(op);
     proi_assert(has(stream, CONNECTING));
     clear(stream, CONNECTING);
@@ -613,7 +606,6 @@ static void advance(struct pro_stream *stream)
 
 static void on_closed(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop, (void)r;
     struct pro_stream *stream = of_out(op);
     proi_assert(has(stream, CLOSING) && !has(stream, READING | CONNECTING));
     set(stream, GONE);
@@ -622,7 +614,6 @@ static void on_closed(struct pro_loop *loop, struct pro_op *op, struct pro_resul
 
 static void on_settle(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
-    (void)loop, (void)r;
     settle(of_out(op));
 }
 

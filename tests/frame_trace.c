@@ -120,8 +120,7 @@ enum frame_status trace_feed(struct frame_parser *p, const uint8_t *data, size_t
     return status;
 }
 
-void trace_parser(const uint8_t *data, size_t size, uint32_t max, struct cuts cuts, struct guard guard,
-                  struct trace *t)
+void trace_parser(const uint8_t *data, size_t size, uint32_t max, struct cuts cuts, struct guard guard, struct trace *t)
 {
     struct frame_parser parser;
     enum frame_status status = FRAME_NEED_MORE;

@@ -38,7 +38,6 @@ uint32_t draw(struct side *side, uint32_t below)
     return (uint32_t)((side->random * UINT64_C(0x2545f4914f6cdd1d)) >> 33) % below;
 }
 
-
 static struct side *called(struct pro_stream *stream, enum event event, int error)
 {
     struct side *side = side_of(stream);
@@ -134,7 +133,6 @@ static void on_written(struct pro_stream *stream, struct pro_stream_write *write
     free(request);
     act(side, WRITTEN);
 }
-
 
 struct side *side_new(struct world *w, struct pro_pool *pool)
 {

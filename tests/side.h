@@ -31,9 +31,9 @@ struct side {
     struct pro_slice *head, *tail; /* kept */
     uint8_t *got;                  /* what the far end has read */
     size_t got_size, got_room;
-    int far_error;                 /* 0: end of file; 1: not yet */
+    int far_error; /* 0: end of file; 1: not yet */
     void (*act)(struct side *side, enum event event);
-    int choice;                    /* for `act` */
+    int choice; /* for `act` */
     uint64_t random;
 };
 

@@ -92,8 +92,7 @@ static void check_cuts(const uint8_t *data, size_t size, uint32_t max, struct cu
              (unsigned long long)cuts.seed, cuts.every);
 }
 
-static void check_stream(const char *data, size_t size, uint32_t max, const char *letters,
-                         enum frame_reason reason)
+static void check_stream(const char *data, size_t size, uint32_t max, const char *letters, enum frame_reason reason)
 {
     const uint8_t *bytes = (const uint8_t *)data;
 
@@ -293,8 +292,7 @@ static void offset_when_past_4_gib_is_exact(void **state)
 /* ---- every header ---- */
 
 /* Parse `header` in two chunks, cut after `cut` bytes. Spans are summed. */
-static enum frame_status parse_header(struct frame_parser *p, const char *header, size_t cut,
-                                      size_t *ret_taken)
+static enum frame_status parse_header(struct frame_parser *p, const char *header, size_t cut, size_t *ret_taken)
 {
     uint8_t *chunk = guard.end - FRAME_HEADER_SIZE;
     enum frame_status status;
@@ -524,8 +522,7 @@ static void comparison_when_a_difference_is_planted_sees_it(void **state)
     actual.between = !actual.between;
     assert_false(traces_differ(&actual, &expected));
 
-    trace_parser(stream, size, 2, (struct cuts){.every = 4}, guard,
-                 &actual); /* a parser with another limit */
+    trace_parser(stream, size, 2, (struct cuts){.every = 4}, guard, &actual); /* a parser with another limit */
     assert_true(traces_differ(&actual, &expected));
 }
 
@@ -651,8 +648,7 @@ static void reason_when_named_has_a_text_of_its_own(void **state)
     for (int a = FRAME_REASON_NONE; a <= FRAME_REASON_TOO_LONG; a++) {
         assert_true(strlen(frame_reason_text((enum frame_reason)a)) > 0);
         for (int b = FRAME_REASON_NONE; b < a; b++)
-            assert_string_not_equal(frame_reason_text((enum frame_reason)a),
-                                    frame_reason_text((enum frame_reason)b));
+            assert_string_not_equal(frame_reason_text((enum frame_reason)a), frame_reason_text((enum frame_reason)b));
     }
 }
 

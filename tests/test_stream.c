@@ -191,7 +191,8 @@ static void try_write_when_nothing_is_queued_sends_at_once(void **state)
     uint8_t data[1000];
     side_open_narrow(side, UNIX);
     uint64_t at = 0;
-    for (int n; (pattern_fill(data, sizeof data, at), n = pro_stream_try_write(side->stream, data, sizeof data)) != -EAGAIN;
+    for (int n;
+         (pattern_fill(data, sizeof data, at), n = pro_stream_try_write(side->stream, data, sizeof data)) != -EAGAIN;
          at += (uint64_t)n)
         assert_in_range(n, 1, sizeof data);
     assert_true(at > 0);

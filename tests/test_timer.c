@@ -113,8 +113,7 @@ static void next_when_many_share_a_slot_is_not_late(void **state)
         ops[i].time_at = ((uint64_t)1 << 40) + i * 1000;
         proi_wheel_insert(&wheel, &ops[i]);
     }
-    for (uint64_t now = 5, turns = 0;;
-         turns++) { /* sleeping as told wakes at the very first, in a few turns */
+    for (uint64_t now = 5, turns = 0;; turns++) { /* sleeping as told wakes at the very first, in a few turns */
         uint64_t next = proi_wheel_next(&wheel);
         assert_true(next > now && turns < 12);
         now = next;
