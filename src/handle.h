@@ -4,6 +4,9 @@
 
 #include "loop.h"
 
+/* The part of a start that all operations on a handle have in common. */
+void proi_handle_begin(struct pro_handle *handle, struct pro_op *op, enum proi_code code, pro_fn *done);
+
 /* An event of the backend: calls the continuation, or starts the operation again. */
 void proi_handle_event(struct pro_loop *loop, const struct proi_event *event);
 
