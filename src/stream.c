@@ -535,7 +535,7 @@ static bool flushing(struct pro_stream *stream)
 }
 
 /* True while there is reason to go on reading and dropping. A receive that ended at the caller's deadline is started
- * again; one that wakes a resumed stream has been cancelled, and is waited for. */
+ * again, once the timer is out of the way that was to wake a resumed stream. */
 static bool lingering(struct pro_stream *stream)
 {
     const struct pro_stream_config *config = stream->config;
@@ -632,8 +632,6 @@ static void retire(struct pro_stream *stream)
         pro_deadline(&stream->in, 0);
         if (has(stream, FLOWING) && stream->ending <= PRO_STREAM_FLUSH)
             ask_pause(stream);
-    } else {
-        pro_cancel(&stream->in);
     }
 }
 

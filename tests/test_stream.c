@@ -459,6 +459,8 @@ static void read_deadline_when_it_passes_ends_reading_only(void **state)
         assert_int_equal(side->far_error, 0);
         assert_int_equal(side->got_size, 100000);
         assert_int_equal(side->ok, 1);
+        world_turns(w, 10);
+        assert_int_equal(side->count[CLOSED], 0); /* it reads on, for the peer's end */
         far_close(side);
         side_done(side);
         assert_int_equal(side->error[CLOSED], -ETIME);
