@@ -409,7 +409,7 @@ static void tell_end(struct pro_stream *stream)
 /* Tells the caller what has come, for as long as it wants to hear; then lets more come. */
 static void deliver(struct pro_stream *stream)
 {
-    while (stream->stash && !has(stream, PAUSED) && !stream->ending) {
+    while (stream->stash && !has(stream, PAUSED)) {
         struct pro_slice *slice = stash_pop(stream);
         if (stream->config->data)
             stream->config->data(stream, slice);
@@ -668,7 +668,7 @@ int pro_stream_connect(struct pro_stream *stream, struct pro_loop *loop, const s
 void pro_stream_pause(struct pro_stream *stream)
 {
     proi_require(stream->config, "the stream is closed");
-    if (stream->ending || has(stream, PAUSED))
+    if (stream->ending)
         return;
     set(stream, PAUSED);
     if (has(stream, FLOWING))
