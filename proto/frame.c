@@ -31,13 +31,11 @@
 #include "frame.h"
 
 #include <assert.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
-static_assert(sizeof(struct frame_parser) <= 24, "every connection carries a parser");
+#include "check.h"
 
-#define FRAME_ASSERT(condition) ((condition) ? (void)0 : frame_panic(__func__, #condition))
+static_assert(sizeof(struct frame_parser) <= 24, "every connection carries a parser");
 
 static const char *const reason_texts[] = {
     [FRAME_REASON_NONE] = "no error",
@@ -55,35 +53,29 @@ static const uint32_t value_bounds[FRAME_HEADER_SIZE + 1] = {1, 10, 100, 1000, 1
 
 static_assert(FRAME_PAYLOAD_MAX == 99999 && FRAME_HEADER_SIZE == 5, "the bounds above are for five digits");
 
-static _Noreturn void frame_panic(const char *function, const char *condition)
-{
-    fprintf(stderr, "frame: %s: assertion failed: %s\n", function, condition);
-    abort();
-}
-
 void frame_check(const struct frame_parser *p)
 {
-    FRAME_ASSERT(p != NULL);
-    FRAME_ASSERT(p->payload_max >= 1 && p->payload_max <= FRAME_PAYLOAD_MAX);
-    FRAME_ASSERT(p->digits <= FRAME_HEADER_SIZE);
-    FRAME_ASSERT(p->reason < REASONS);
+    CHECK(p != NULL);
+    CHECK(p->payload_max >= 1 && p->payload_max <= FRAME_PAYLOAD_MAX);
+    CHECK(p->digits <= FRAME_HEADER_SIZE);
+    CHECK(p->reason < REASONS);
 
     if (p->digits == FRAME_HEADER_SIZE) {
-        FRAME_ASSERT(p->reason == FRAME_REASON_NONE);
-        FRAME_ASSERT(p->length <= p->payload_max);
-        FRAME_ASSERT(p->left >= 1 && p->left <= p->length);
-        FRAME_ASSERT(p->offset >= (uint64_t)FRAME_HEADER_SIZE + p->length - p->left);
+        CHECK(p->reason == FRAME_REASON_NONE);
+        CHECK(p->length <= p->payload_max);
+        CHECK(p->left >= 1 && p->left <= p->length);
+        CHECK(p->offset >= (uint64_t)FRAME_HEADER_SIZE + p->length - p->left);
     } else {
-        FRAME_ASSERT(p->left == 0);
-        FRAME_ASSERT(p->offset >= p->digits);
-        FRAME_ASSERT(p->length < value_bounds[p->digits] || p->digits == 0);
-        FRAME_ASSERT(p->length <= p->payload_max || p->digits != 0);
+        CHECK(p->left == 0);
+        CHECK(p->offset >= p->digits);
+        CHECK(p->length < value_bounds[p->digits] || p->digits == 0);
+        CHECK(p->length <= p->payload_max || p->digits != 0);
     }
 }
 
 void frame_parser_init(struct frame_parser *p, uint32_t payload_max)
 {
-    FRAME_ASSERT(p != NULL);
+    CHECK(p != NULL);
     *p = (struct frame_parser){.payload_max = payload_max};
     frame_check(p);
 }
@@ -167,9 +159,9 @@ enum frame_status frame_parse(struct frame_parser *p, const uint8_t *data, size_
     uint32_t rest = (uint32_t)size;
 
     frame_check(p);
-    FRAME_ASSERT(ret_span != NULL);
-    FRAME_ASSERT(size <= UINT32_MAX);
-    FRAME_ASSERT(data != NULL || size == 0);
+    CHECK(ret_span != NULL);
+    CHECK(size <= UINT32_MAX);
+    CHECK(data != NULL || size == 0);
 
     if (p->reason == FRAME_REASON_NONE && size > 0) {
         if (p->digits == 0)
@@ -186,8 +178,8 @@ enum frame_status frame_parse(struct frame_parser *p, const uint8_t *data, size_
         p->digits = 0;
         status = FRAME_READY;
     }
-    FRAME_ASSERT(status != FRAME_NEED_MORE || frame_span_size(span) == size);
-    FRAME_ASSERT(status != FRAME_READY || span.payload > 0);
+    CHECK(status != FRAME_NEED_MORE || frame_span_size(span) == size);
+    CHECK(status != FRAME_READY || span.payload > 0);
     frame_check(p);
     *ret_span = span;
     return status;
@@ -222,13 +214,13 @@ enum frame_reason frame_reason(const struct frame_parser *p)
 
 const char *frame_reason_text(enum frame_reason reason)
 {
-    FRAME_ASSERT((size_t)reason < REASONS);
+    CHECK((size_t)reason < REASONS);
     return reason_texts[reason];
 }
 
 void frame_header_write(uint8_t out[FRAME_HEADER_SIZE], uint32_t length)
 {
-    FRAME_ASSERT(length >= 1 && length <= FRAME_PAYLOAD_MAX);
+    CHECK(length >= 1 && length <= FRAME_PAYLOAD_MAX);
     for (int i = FRAME_HEADER_SIZE - 1; i >= 0; i--) {
         out[i] = (uint8_t)('0' + length % 10);
         length /= 10;
@@ -272,7 +264,7 @@ static inline void swap_ends_4(uint8_t *data, size_t size)
 
 void frame_reverse(uint8_t *data, size_t size)
 {
-    FRAME_ASSERT(data != NULL || size == 0);
+    CHECK(data != NULL || size == 0);
 
     for (; size > 16; size -= 16, data += 8)
         swap_ends_8(data, size);

@@ -22,10 +22,10 @@
 
 #include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "check.h"
 #include "frame.h"
 
 #define SPARE_BYTES_MOST (1u << 20)
@@ -35,7 +35,7 @@ enum { IS_SLICE, IS_HEADED_SLICE, IS_CHUNK };
 struct gather_chunk {
     struct pro_stream_write write; /* write.node links it and counts its bytes until it is written */
     struct gather_cache *cache;
-    uint32_t class;  /* its memory is 256 << class bytes */
+    uint32_t order;  /* its memory is 256 << order bytes */
     uint8_t bytes[]; /* head room, payload */
 };
 
@@ -43,56 +43,49 @@ struct gather_chunk {
 
 static_assert(SMALLEST == 256, "a peer that stalls in its first bytes costs a quarter of a kibibyte");
 
-#define GATHER_ASSERT(condition) ((condition) ? (void)0 : gather_panic(__func__, #condition))
-
-static _Noreturn void gather_panic(const char *function, const char *condition)
-{
-    fprintf(stderr, "gather: %s: assertion failed: %s\n", function, condition);
-    abort();
-}
-
 static struct gather_chunk *chunk_of(struct pro_slice *piece)
 {
-    GATHER_ASSERT(piece->charge == IS_CHUNK);
+    CHECK(piece->charge == IS_CHUNK);
     return PRO_CONTAINER_OF(piece, struct gather_chunk, write.node);
 }
 
 /* ---- Chunks ---- */
 
-static size_t capacity_of(uint32_t class)
+static size_t capacity_of(uint32_t order)
 {
-    return ((size_t)SMALLEST << class) - (SMALLEST - GATHER_SMALL);
+    CHECK(order < GATHER_ORDERS);
+    return ((size_t)SMALLEST << order) - (SMALLEST - GATHER_SMALL);
 }
 
-static uint32_t class_for(size_t bytes)
+static uint32_t order_for(size_t bytes)
 {
-    uint32_t class = 0;
-    while (capacity_of(class) < bytes)
-        class ++;
-    GATHER_ASSERT(class < GATHER_CLASSES);
-    return class;
+    uint32_t order = 0;
+    while (order < GATHER_ORDERS && capacity_of(order) < bytes)
+        order++;
+    CHECK(order < GATHER_ORDERS);
+    return order;
 }
 
-static struct gather_chunk *spare_pop(struct gather_cache *cache, uint32_t class)
+static struct gather_chunk *spare_pop(struct gather_cache *cache, uint32_t order)
 {
-    struct gather_chunk *chunk = cache->spare[class];
+    struct gather_chunk *chunk = cache->spare[order];
     if (!chunk)
         return NULL;
-    cache->spare[class] = chunk->write.node.next ? chunk_of(chunk->write.node.next) : NULL;
-    cache->spare_bytes -= (uint32_t)SMALLEST << class;
+    cache->spare[order] = chunk->write.node.next ? chunk_of(chunk->write.node.next) : NULL;
+    cache->spare_bytes -= (uint32_t)SMALLEST << order;
     return chunk;
 }
 
-static struct gather_chunk *chunk_new(struct gather_cache *cache, uint32_t class)
+static struct gather_chunk *chunk_new(struct gather_cache *cache, uint32_t order)
 {
-    struct gather_chunk *chunk = spare_pop(cache, class);
+    struct gather_chunk *chunk = spare_pop(cache, order);
     if (!chunk)
-        chunk = malloc(SMALLEST << class);
+        chunk = malloc(SMALLEST << order);
     if (!chunk)
         return NULL;
     cache->out++;
     chunk->cache = cache;
-    chunk->class = class;
+    chunk->order = order;
     chunk->write.node = (struct pro_slice){.data = chunk->bytes + FRAME_HEADER_SIZE, .charge = IS_CHUNK};
     return chunk;
 }
@@ -100,14 +93,14 @@ static struct gather_chunk *chunk_new(struct gather_cache *cache, uint32_t class
 static void chunk_free(struct gather_chunk *chunk)
 {
     struct gather_cache *cache = chunk->cache;
-    uint32_t bytes = (uint32_t)SMALLEST << chunk->class;
-    GATHER_ASSERT(cache->out > 0);
+    uint32_t bytes = (uint32_t)SMALLEST << chunk->order;
+    CHECK(cache->out > 0);
     cache->out--;
     if (cache->spare_bytes + bytes > SPARE_BYTES_MOST) {
         free(chunk);
         return;
     }
-    struct gather_chunk **first = &cache->spare[chunk->class];
+    struct gather_chunk **first = &cache->spare[chunk->order];
     chunk->write.node = (struct pro_slice){.next = *first ? &(*first)->write.node : NULL, .charge = IS_CHUNK};
     *first = chunk;
     cache->spare_bytes += bytes;
@@ -115,9 +108,9 @@ static void chunk_free(struct gather_chunk *chunk)
 
 void gather_cache_clear(struct gather_cache *cache)
 {
-    GATHER_ASSERT(cache->out == 0);
-    for (uint32_t class = 0; class < GATHER_CLASSES; class ++)
-        for (struct gather_chunk *chunk; (chunk = spare_pop(cache, class)) != NULL;)
+    CHECK(cache->out == 0);
+    for (uint32_t order = 0; order < GATHER_ORDERS; order++)
+        for (struct gather_chunk *chunk; (chunk = spare_pop(cache, order)) != NULL;)
             free(chunk);
 }
 
@@ -139,8 +132,8 @@ static struct pro_slice *pop(struct gather *gather)
 
 void gather_take(struct gather *gather, struct pro_slice *slice, bool headed)
 {
-    GATHER_ASSERT(slice->size > (headed ? FRAME_HEADER_SIZE : 0));
-    GATHER_ASSERT(!headed || !gather->newest);
+    CHECK(slice->size > (headed ? FRAME_HEADER_SIZE : 0));
+    CHECK(!headed || !gather->newest);
     slice->charge = headed ? IS_HEADED_SLICE : IS_SLICE;
     push(gather, slice);
 }
@@ -152,10 +145,10 @@ static struct gather_chunk *newest_chunk(const struct gather *gather)
 }
 
 /* The next chunk, when `size` bytes do not fit into the last one and `left` may follow: twice as large as that. */
-static uint32_t next_class(const struct gather_chunk *last, size_t size, size_t left)
+static uint32_t next_order(const struct gather_chunk *last, size_t size, size_t left)
 {
-    uint32_t least = class_for(size), most = class_for(size + left);
-    uint32_t wanted = last ? last->class + 1 : 0;
+    uint32_t least = order_for(size), most = order_for(size + left);
+    uint32_t wanted = last ? last->order + 1 : 0;
     if (wanted > most)
         wanted = most;
     return wanted > least ? wanted : least;
@@ -163,25 +156,25 @@ static uint32_t next_class(const struct gather_chunk *last, size_t size, size_t 
 
 static size_t room_in(const struct gather_chunk *chunk)
 {
-    return chunk ? capacity_of(chunk->class) - chunk->write.node.size : 0;
+    return chunk ? capacity_of(chunk->order) - chunk->write.node.size : 0;
 }
 
 static void chunk_fill(struct gather_chunk *chunk, const uint8_t *data, size_t size)
 {
     struct pro_slice *node = &chunk->write.node;
-    GATHER_ASSERT(size <= room_in(chunk));
+    CHECK(size <= room_in(chunk));
     memcpy(node->data + node->size, data, size);
     node->size += (uint32_t)size;
 }
 
 int gather_copy(struct gather *gather, struct gather_cache *cache, const uint8_t *data, size_t size, size_t left)
 {
-    GATHER_ASSERT(size > 0 && size + left <= FRAME_PAYLOAD_MAX);
+    CHECK(size > 0 && size + left <= FRAME_PAYLOAD_MAX);
     struct gather_chunk *last = newest_chunk(gather), *next = NULL;
     size_t room = room_in(last);
     size_t here = size < room ? size : room;
     if (here < size) {
-        next = chunk_new(cache, next_class(last, size - here, left));
+        next = chunk_new(cache, next_order(last, size - here, left));
         if (!next)
             return -ENOMEM;
     }
@@ -277,6 +270,6 @@ int gather_answer(struct gather *gather, struct gather_cache *cache, struct pro_
             pro_stream_write_slices(stream, piece);
         head = 0;
     }
-    GATHER_ASSERT(bytes == length);
+    CHECK(bytes == length);
     return 0;
 }

@@ -25,9 +25,9 @@ struct gather_chunk;
 
 /* Chunks that are not in use, by size, kept so that a steady flow of frames that slices cut in two allocates nothing.
  * It outlives every gather and every answer that drew on it. All zero bytes is empty. */
-#define GATHER_CLASSES 10 /* of 256 bytes, 512, ... 128 KiB */
+#define GATHER_ORDERS 10 /* of 256 bytes, 512, ... 128 KiB */
 struct gather_cache {
-    struct gather_chunk *spare[GATHER_CLASSES];
+    struct gather_chunk *spare[GATHER_ORDERS];
     uint32_t spare_bytes;
     uint32_t out; /* chunks that are held or being sent */
 };

@@ -361,23 +361,25 @@ enum options_outcome client_options_read(int argc, char *const argv[], struct cl
                                          char error[OPTIONS_ERROR_SIZE])
 {
     struct client_options o = {.backend = PRO_BACKEND_AUTO, .connect_ns = 10 * SECOND};
-    const char *where = NULL;
+    const char *where = DEFAULT_ADDRESS;
+    bool given = false;
     enum options_outcome outcome;
     for (int i = 1, used; i < argc; i += used) {
         used = 1;
         if (is_common(argv[i], &outcome))
             return outcome;
         if (argv[i][0] != '-') {
-            if (where)
+            if (given)
                 return complain(error, argv[i], NULL, "is one address too many");
             where = argv[i];
+            given = true;
             continue;
         }
         outcome = read_client_argument(&o, argc - i, argv + i, &used, error);
         if (outcome != OPTIONS_RUN)
             return outcome;
     }
-    const char *wrong = address_parse(where ? where : DEFAULT_ADDRESS, &o.server);
+    const char *wrong = address_parse(where, &o.server);
     if (wrong)
         return complain(error, where, NULL, wrong);
     *ret_options = o;

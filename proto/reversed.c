@@ -112,9 +112,9 @@ static void handle_signals(struct server *server)
     struct sigaction act = {.sa_handler = on_signal, .sa_flags = SA_RESTART};
     signalled = server;
     sigemptyset(&act.sa_mask);
-    sigaction(SIGTERM, &act, NULL);
-    sigaction(SIGINT, &act, NULL);
-    sigaction(SIGUSR1, &act, NULL);
+    (void)sigaction(SIGTERM, &act, NULL);
+    (void)sigaction(SIGINT, &act, NULL);
+    (void)sigaction(SIGUSR1, &act, NULL);
 }
 
 /* ---- Making it ---- */
@@ -207,7 +207,7 @@ static uint32_t affordable_connections(const struct server *server)
         close(next);
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || next < 0)
         return server->count;
-    rlim_t used = (rlim_t)next + RESERVE_BY_THREAD * server->count;
+    rlim_t used = (rlim_t)next + (rlim_t)RESERVE_BY_THREAD * server->count;
     rlim_t most = limit.rlim_cur > used ? limit.rlim_cur - used : 0;
     if (most > 10000000)
         most = 10000000;
@@ -269,7 +269,7 @@ static bool run(struct server *server)
     }
     run_worker(&server->workers[0]);
     for (unsigned i = 1; i < started; i++)
-        pthread_join(server->workers[i].thread, NULL);
+        (void)pthread_join(server->workers[i].thread, NULL);
     return !error;
 }
 

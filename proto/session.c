@@ -56,6 +56,7 @@
 #include <string.h>
 
 #include "address.h"
+#include "check.h"
 
 #define QUOTED_BYTES 16 /* of a bad header */
 
@@ -223,6 +224,7 @@ static void run_add(struct run *run, uint8_t *payload, uint32_t size)
 static struct pro_slice *cut(struct pro_slice **slice, uint8_t *at)
 {
     struct pro_slice *head = *slice, *tail;
+    CHECK(head && at >= head->data);
     if (at == head->data) {
         *slice = NULL;
         return head;
@@ -234,6 +236,7 @@ static struct pro_slice *cut(struct pro_slice **slice, uint8_t *at)
 static int hold(struct session *session, struct pro_slice **slice, const struct run *run, uint8_t *payload,
                 uint32_t size, bool headed)
 {
+    CHECK(*slice);
     uint8_t *from = headed ? payload - FRAME_HEADER_SIZE : payload;
     bool dense = (uint64_t)size * 4 >= pro_slice_pinned(*slice);
     if (dense) {
@@ -256,6 +259,7 @@ static int complete(struct session *session, struct pro_slice **slice, uint8_t *
 {
     struct gather_cache *cache = &session->service->cache;
     bool taken = false;
+    CHECK(*slice);
     if (size > GATHER_SMALL) {
         struct pro_slice *piece = *slice, *behind = NULL;
         piece->size -= (uint32_t)(payload - piece->data);

@@ -615,14 +615,14 @@ static void write_too_much(void)
 static void misuse_when_met_aborts_and_says_so(void **state)
 {
     (void)state;
-    assert_aborts(init_with_zero, "frame: frame_check: assertion failed: p->payload_max >= 1");
-    assert_aborts(init_with_too_much, "frame: frame_check: assertion failed: p->payload_max >= 1");
-    assert_aborts(parse_without_init, "frame: frame_check: assertion failed: p->payload_max >= 1");
-    assert_aborts(parse_too_large_a_chunk, "frame: frame_parse: assertion failed: size <= UINT32_MAX");
-    assert_aborts(parse_null, "frame: frame_parse: assertion failed: data != NULL || size == 0");
-    assert_aborts(check_payload_without_end, "frame: frame_check: assertion failed: p->left >= 1");
-    assert_aborts(write_zero, "frame: frame_header_write: assertion failed: length >= 1");
-    assert_aborts(write_too_much, "frame: frame_header_write: assertion failed: length >= 1");
+    assert_aborts(init_with_zero, "frame_check: assertion failed: p->payload_max >= 1");
+    assert_aborts(init_with_too_much, "frame_check: assertion failed: p->payload_max >= 1");
+    assert_aborts(parse_without_init, "frame_check: assertion failed: p->payload_max >= 1");
+    assert_aborts(parse_too_large_a_chunk, "frame_parse: assertion failed: size <= UINT32_MAX");
+    assert_aborts(parse_null, "frame_parse: assertion failed: data != NULL || size == 0");
+    assert_aborts(check_payload_without_end, "frame_check: assertion failed: p->left >= 1");
+    assert_aborts(write_zero, "frame_header_write: assertion failed: length >= 1");
+    assert_aborts(write_too_much, "frame_header_write: assertion failed: length >= 1");
 }
 
 /* ---- headers written, reasons named ---- */
