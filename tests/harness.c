@@ -15,13 +15,16 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -250,6 +253,23 @@ static void require_backend(void)
     pro_loop_free(loop);
 }
 
+/* A network of our own, where we may make one: its ports are not used up by the connections that other programs have
+ * left in TIME_WAIT, and ours do not stand in their way. */
+static void own_network(void)
+{
+    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
+    if (unshare(CLONE_NEWNET) < 0)
+        return;
+    int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return; /* no descriptors: the backend will say so */
+    if (ioctl(fd, SIOCSIFFLAGS, &lo) < 0) {
+        fprintf(stderr, "harness: no loopback in a network of our own\n");
+        exit(1);
+    }
+    close(fd);
+}
+
 int harness_run(const char *file, const struct CMUnitTest *tests, size_t count)
 {
     harness_pid = getpid();
@@ -261,6 +281,7 @@ int harness_run(const char *file, const struct CMUnitTest *tests, size_t count)
         cmocka_set_skip_filter(getenv("HARNESS_SKIP"));
     signal(SIGALRM, on_alarm);
     alarm(guard_seconds);
+    own_network();
     require_backend();
     const char *slash = strrchr(file, '/');
     return _cmocka_run_group_tests(slash ? slash + 1 : file, tests, count, NULL, NULL);
