@@ -7,6 +7,10 @@
  * Unix: the kernel does not spread connections over sockets there, so one socket is made and each service gets a
  * descriptor of it. A socket file outlives its server if that was killed. Whether it did is found out by connecting: a
  * file that refuses is replaced, one that answers (or is busy) is in use. A path that is no socket is never touched.
+ *
+ * A server that was killed may hold its address a little longer: the kernel takes an io_uring apart in the background,
+ * and with it the sockets that requests were waiting on. Therefore an address that is in use is tried again for a
+ * second before it is believed.
  */
 #include "listen.h"
 
@@ -16,6 +20,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 static int explain(char error[LISTEN_ERROR_SIZE], const struct address *address, int number, const char *cause)
@@ -29,6 +34,14 @@ static int explain(char error[LISTEN_ERROR_SIZE], const struct address *address,
     snprintf(error, LISTEN_ERROR_SIZE, "--listen %s%s%s%s%s: %s%s%s%s", prefix, v6 ? "[" : "", name, v6 ? "]" : "",
              port, number ? pro_error_name(number) : "", number ? " (" : "", cause, number ? ")" : "");
     return number ? number : -EINVAL;
+}
+
+/* False when it was waited long enough. */
+static bool wait_a_little(unsigned *tries)
+{
+    static const struct timespec pause = {0, 20 * 1000 * 1000};
+    nanosleep(&pause, NULL);
+    return ++*tries < 50;
 }
 
 /* ---- TCP ---- */
@@ -47,18 +60,27 @@ static int probe(const struct sockaddr_storage *at, socklen_t length)
     return error;
 }
 
+static int listen_first(const struct sockaddr_storage *at, socklen_t length, struct service *service, unsigned flags,
+                        struct sockaddr_storage *ret_at, socklen_t *ret_length)
+{
+    int error = flags & PRO_REUSEPORT ? probe(at, length) : 0;
+    return error ? error : service_listen(service, at, length, flags, ret_at, ret_length);
+}
+
 static int listen_inet(struct sockaddr_storage *at, socklen_t *length, struct service *const services[], unsigned count)
 {
-    unsigned flags = count > 1 ? PRO_REUSEPORT : 0;
-    int error = count > 1 ? probe(at, *length) : 0;
-    for (unsigned i = 0; i < count && !error; i++) {
-        struct sockaddr_storage got = {0};
-        socklen_t size = sizeof got;
-        error = service_listen(services[i], at, *length, flags, &got, &size);
-        if (!error) {
-            *at = got;
-            *length = size;
-        }
+    unsigned flags = count > 1 ? PRO_REUSEPORT : 0, tries = 0;
+    struct sockaddr_storage got = {0};
+    socklen_t size = sizeof got;
+    int error;
+    do
+        error = listen_first(at, *length, services[0], flags, &got, &size);
+    while (error == -EADDRINUSE && wait_a_little(&tries));
+    for (unsigned i = 1; i < count && !error; i++)
+        error = service_listen(services[i], &got, size, flags, NULL, NULL);
+    if (!error) {
+        *at = got;
+        *length = size;
     }
     return error;
 }
@@ -123,7 +145,11 @@ static int listen_unix(const struct address *address, const struct sockaddr_stor
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return -errno;
-    int error = bind_unix(fd, at, length, path);
+    int error;
+    unsigned tries = 0;
+    do
+        error = bind_unix(fd, at, length, path);
+    while (error == -EADDRINUSE && wait_a_little(&tries));
     if (!error) {
         if (path)
             note_file(listening, path);

@@ -83,26 +83,49 @@ static bool has_token(struct log *log, uint64_t now_ns)
     return true;
 }
 
+/* Whether the line went; else it is counted. */
+__attribute__((format(printf, 2, 0))) static bool offer(struct log *log, const char *format, va_list arguments)
+{
+    char line[LINE_MOST];
+    if (!takes(log->fd)) {
+        log->left_out++;
+        return false;
+    }
+    put(log->fd, line, compose(log, line, format, arguments));
+    return true;
+}
+
+static void confess(struct log *log)
+{
+    char line[LINE_MOST];
+    if (log->left_out == 0 || !takes(log->fd))
+        return;
+    int n = snprintf(line, sizeof line, "%s: %llu lines left out\n", log->name, (unsigned long long)log->left_out);
+    put(log->fd, line, n < 0 ? 0 : (size_t)n);
+    log->left_out = 0;
+}
+
 void log_line(struct log *log, enum log_level level, uint64_t now_ns, const char *format, ...)
 {
     if (!log_wants(log, level))
         return;
-    if (!has_token(log, now_ns) || !takes(log->fd)) {
+    if (!has_token(log, now_ns)) {
         log->left_out++;
         return;
     }
-    char line[LINE_MOST];
     va_list arguments;
     va_start(arguments, format);
-    size_t size = compose(log, line, format, arguments);
+    if (offer(log, format, arguments))
+        confess(log);
     va_end(arguments);
-    put(log->fd, line, size);
+}
 
-    if (log->left_out > 0 && takes(log->fd)) {
-        int n = snprintf(line, sizeof line, "%s: %llu lines left out\n", log->name, (unsigned long long)log->left_out);
-        put(log->fd, line, n < 0 ? 0 : (size_t)n);
-        log->left_out = 0;
-    }
+void log_report(struct log *log, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    (void)offer(log, format, arguments);
+    va_end(arguments);
 }
 
 void log_always(const struct log *log, const char *format, ...)

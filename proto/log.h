@@ -32,6 +32,9 @@ bool log_wants(const struct log *log, enum log_level level);
 __attribute__((format(printf, 4, 5))) void log_line(struct log *log, enum log_level level, uint64_t now_ns,
                                                     const char *format, ...);
 
+/* Writes a line that was asked for, whatever the level and the tokens, unless the pipe is full. */
+__attribute__((format(printf, 2, 3))) void log_report(struct log *log, const char *format, ...);
+
 /* Writes a line whatever the level and the limits are, and waits if it must: start lines, fatal errors. */
 __attribute__((format(printf, 2, 3))) void log_always(const struct log *log, const char *format, ...);
 

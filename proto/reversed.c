@@ -249,6 +249,8 @@ static void *run_worker(void *argument)
                    pro_error_text(worker->result));
         post_to_all(signalled, MAIL_DRAIN);
     }
+    if (log_wants(&worker->log, LOG_DEBUG))
+        service_print_counters(worker->service, worker->index);
     pro_loop_free(worker->loop);
     worker->loop = NULL;
     return NULL;
@@ -292,8 +294,6 @@ static void unmake(struct server *server)
         pro_loop_free(server->workers[i].loop); /* those that never ran */
     for (unsigned i = 0; i < server->count; i++) {
         struct worker *worker = &server->workers[i];
-        if (log_wants(&server->log, LOG_DEBUG) && worker->service)
-            service_print_counters(worker->service, i);
         service_free(worker->service);
         if (worker->remote)
             pro_remote_unref(worker->remote);

@@ -416,17 +416,19 @@ void service_print_counters(const struct service *service, unsigned thread)
 {
     const struct service_counters *c = &service->counters;
     struct pro_pool_stats pool = {0};
+    struct pro_stats loop = {0};
     char ended[256];
     size_t n = 0;
     pro_pool_stats(service->pool, &pool, sizeof pool);
+    pro_loop_stats(service->loop, &loop, sizeof loop);
     for (unsigned i = 0; i < SERVICE_ENDINGS && n < sizeof ended; i++)
         n += (size_t)snprintf(ended + n, sizeof ended - n, " %s=%llu", service_ending_name(i),
                               (unsigned long long)c->ended[i]);
-    log_always(service->config.log,
+    log_report(service->config.log,
                "counters: thread=%u accepted=%llu open=%llu frames=%llu bytes=%llu pauses=%llu accept_pauses=%llu "
-               "refused=%llu%s buffers=%llu lent=%llu",
+               "refused=%llu%s buffers=%llu lent=%llu dry=%llu",
                thread, (unsigned long long)c->accepted, (unsigned long long)c->open, (unsigned long long)c->frames,
                (unsigned long long)c->bytes, (unsigned long long)c->pauses, (unsigned long long)c->accept_pauses,
                (unsigned long long)c->refused, ended, (unsigned long long)pool.buffers,
-               (unsigned long long)pool.buffers_lent);
+               (unsigned long long)pool.buffers_lent, (unsigned long long)loop.pool_dry);
 }
