@@ -368,8 +368,7 @@ static void world_free(struct world *w)
         free(w->memory);
         w->memory = next;
     }
-    while (w->owned)
-        world_close(w, w->owned->fd);
+    world_close_all(w);
 }
 
 int world_teardown(void **state)
@@ -453,6 +452,12 @@ void world_close(struct world *w, int fd)
     *link = gone->next;
     free(gone);
     assert_int_equal(close(fd), 0);
+}
+
+void world_close_all(struct world *w)
+{
+    while (w->owned)
+        world_close(w, w->owned->fd);
 }
 
 struct pro_handle *world_handle(struct world *w)

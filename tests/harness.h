@@ -131,6 +131,7 @@ void *world_alloc(struct world *w, size_t size);
 /* A descriptor of the test's own, closed after the test unless world_close did it before. Returns `fd`. */
 int world_own(struct world *w, int fd);
 void world_close(struct world *w, int fd);
+void world_close_all(struct world *w);
 
 /* A closed handle; and one that has adopted `fd`. */
 struct pro_handle *world_handle(struct world *w);
