@@ -61,6 +61,7 @@ struct group {
     uint32_t entries;
     uint32_t filled; /* buffers in the ring */
     uint32_t level;  /* how many there should be */
+    uint32_t stocked; /* the level it was last filled to: a shortage that many receives meet raises it once */
     uint16_t id;
 };
 
@@ -254,6 +255,7 @@ static void fill(struct pro_pool *pool, struct group *group)
 {
     int added = 0;
     int mask = io_uring_buf_ring_mask(group->entries);
+    group->stocked = group->level;
     while (group->filled < group->level) {
         struct pro_buffer *buffer = proi_pool_take(pool);
         if (!buffer)
@@ -345,7 +347,7 @@ static struct pro_slice *received(struct pro_op *op, int res, unsigned flags)
     if (flags & IORING_CQE_F_BUFFER) {
         buffer = proi_pool_buffer(pool, flags >> IORING_CQE_BUFFER_SHIFT);
         group->filled--;
-    } else if (group && res == -ENOBUFS && group->level < group->entries) {
+    } else if (group && res == -ENOBUFS && group->level == group->stocked && group->level < group->entries) {
         group->level = group->level * 2 < group->entries ? group->level * 2 : group->entries;
     }
     op->u.stream.reserved = 0;
