@@ -59,8 +59,8 @@ struct message {
 struct group {
     struct io_uring_buf_ring *ring;
     uint32_t entries;
-    uint32_t filled; /* buffers in the ring */
-    uint32_t level;  /* how many there should be */
+    uint32_t filled;  /* buffers in the ring */
+    uint32_t level;   /* how many there should be */
     uint32_t stocked; /* the level it was last filled to: a shortage that many receives meet raises it once */
     uint16_t id;
 };
