@@ -42,6 +42,7 @@ enum {
     TAGS = 7,
     WAKER = 2, /* no operation has this address */
     NOBODY = 3,
+    ROOM = POLLOUT | POLLERR | POLLHUP, /* a send will not find the socket full */
 };
 
 /* handle->backend_flags */
@@ -179,9 +180,12 @@ static void prepare_message(const struct prepare *p, struct message *message, un
     io_uring_prep_sendmsg(p->sqe, p->fd, &message->header, flags);
 }
 
+/* MSG_DONTWAIT, because the kernel's own waiting is a trap: it polls for EPOLLRDHUP too, so for a peer that has shut its
+ * write side it tries 128 times in vain and then puts a thread to sleep in sendmsg, one for each such connection; and
+ * while it tries, a cancel does not find the request (measured: 6.18). We wait, see translate(). */
 static void prepare_send(const struct prepare *p)
 {
-    unsigned flags = MSG_NOSIGNAL | MSG_WAITALL | (p->op->flags & PROI_ALL ? MSG_MORE : 0u);
+    unsigned flags = MSG_NOSIGNAL | MSG_DONTWAIT | MSG_WAITALL | (p->op->flags & PROI_ALL ? MSG_MORE : 0u);
     const struct iovec *iov = p->op->u.io.data;
     const struct pro_slice *slice = p->op->u.io.data;
     if (p->op->code == PROI_SEND && p->op->u.io.size == 1)
@@ -375,10 +379,12 @@ static int uring_start(struct pro_loop *loop, struct pro_op *op)
         sqe->user_data = NOBODY;
         return r;
     }
-    if (op->flags & PROI_POLLING)
-        io_uring_prep_poll_add(sqe, prepare.fd, (unsigned)rows[op->code].waits);
-    else
+    if (!(op->flags & PROI_POLLING))
         rows[op->code].prepare(&prepare);
+    else if (op->flags & PROI_PRIVATE)
+        io_uring_prep_poll_multishot(sqe, prepare.fd, (unsigned)rows[op->code].waits);
+    else
+        io_uring_prep_poll_add(sqe, prepare.fd, (unsigned)rows[op->code].waits);
     sqe->user_data = (uintptr_t)op;
     op->flags |= PROI_KERNEL;
     u->writes += op->code == PROI_WRITE;
@@ -387,6 +393,8 @@ static int uring_start(struct pro_loop *loop, struct pro_op *op)
 
 static int uring_cancel(struct pro_loop *loop, struct pro_op *op)
 {
+    if (op->flags & PROI_KCANCEL)
+        return 0; /* one is under way */
     struct io_uring_sqe *sqe = get_sqe(state(loop));
     if (!sqe)
         return -EAGAIN;
@@ -405,10 +413,16 @@ static int uring_cancel(struct pro_loop *loop, struct pro_op *op)
 
 /* --- completion ----------------------------------------------------------------------------------------------------------- */
 
-/* The cancel of `op` is done with. */
-static bool on_cancel(struct pro_op *op, struct proi_event *ret_event)
+/* The cancel of `op` is done with. It may have found nothing though the request is there: one that is being tried again
+ * stands in no list of the kernel's for a moment. Then it is asked for once more. */
+static bool on_cancel(struct pro_loop *loop, struct pro_op *op, int res, struct proi_event *ret_event)
 {
     op->flags &= (uint16_t)~PROI_KCANCEL;
+    if (op->flags & PROI_KERNEL && res == -ENOENT) {
+        op->flags &= (uint16_t)~PROI_ASKED;
+        proi_op_recall(loop, op);
+        return false;
+    }
     if (!(op->flags & PROI_HELD))
         return false;
     op->flags &= (uint16_t)~PROI_HELD;
@@ -426,18 +440,37 @@ static bool hold(struct pro_op *op, struct proi_event *ret_event)
     return brings;
 }
 
+/* The poll that goes before an operation has ended: now the operation itself. But a poll for room also ends when the
+ * peer has shut its write side, and would at once for ever. Then it is a multishot one, which reports changes
+ * (PROI_PRIVATE); on_cqe() calls it back when there is room. */
+static int polled(struct pro_op *op, int res)
+{
+    bool sends = rows[op->code].waits == POLLOUT, changes = op->flags & PROI_PRIVATE;
+    op->flags &= (uint16_t) ~(PROI_POLLING | PROI_PRIVATE);
+    if (res < 0)
+        return res;
+    if (op->code == PROI_RECV_MULTI)
+        op->flags |= PROI_PRIVATE; /* there is data, see provide() */
+    else if (sends && !changes && !(res & ROOM))
+        op->flags |= PROI_POLLING | PROI_PRIVATE;
+    return -EAGAIN;
+}
+
+/* What was sent fell short: the rest waits for room without trying first. */
+static bool fell_short(const struct pro_op *op, int res)
+{
+    return (op->code == PROI_SEND || op->code == PROI_SEND_SLICES) && res > 0 && (uint64_t)res < op->u.io.offset;
+}
+
 static int translate(struct pro_op *op, int res)
 {
-    if (op->flags & PROI_POLLING) {
-        op->flags &= (uint16_t)~PROI_POLLING;
-        op->flags |= op->code == PROI_RECV_MULTI ? PROI_PRIVATE : 0;
-        return res < 0 ? res : -EAGAIN; /* now the operation itself */
-    }
+    if (op->flags & PROI_POLLING)
+        return polled(op, res);
     if (op->code == PROI_POLL_MULTI && op->flags & PROI_PRIVATE)
         return -ECANCELED;
     if (res == -EAGAIN && op->code == PROI_CONNECT)
         return -ECONNREFUSED; /* a Unix listener's full backlog, of which no poll tells */
-    if (res == -EAGAIN && rows[op->code].waits)
+    if ((res == -EAGAIN && rows[op->code].waits) || fell_short(op, res))
         op->flags |= PROI_POLLING;
     return res;
 }
@@ -464,8 +497,9 @@ static bool poll_stays(struct pro_op *op, int res)
 }
 
 /* Whether the CQE makes an event. */
-static bool on_cqe(struct uring *u, const struct io_uring_cqe *cqe, struct proi_event *ret_event)
+static bool on_cqe(struct pro_loop *loop, const struct io_uring_cqe *cqe, struct proi_event *ret_event)
 {
+    struct uring *u = state(loop);
     uint64_t data = cqe->user_data;
     struct pro_op *op = (struct pro_op *)(uintptr_t)(data & ~(uint64_t)TAGS);
     if (data == WAKER)
@@ -473,7 +507,12 @@ static bool on_cqe(struct uring *u, const struct io_uring_cqe *cqe, struct proi_
     if (!op)
         return false;
     if (data & TAG_CANCEL)
-        return on_cancel(op, ret_event);
+        return on_cancel(loop, op, cqe->res, ret_event);
+    if (op->flags & PROI_POLLING && cqe->flags & IORING_CQE_F_MORE) {
+        if (cqe->res & ROOM)
+            proi_op_recall(loop, op);
+        return false;
+    }
     bool receives = op->code == PROI_RECV_MULTI && !(op->flags & PROI_POLLING);
     *ret_event = (struct proi_event){.op = op, .more = cqe->flags & IORING_CQE_F_MORE};
     if (receives)
@@ -496,7 +535,7 @@ static bool uring_reap(struct pro_loop *loop, struct proi_event *ret_event)
     bool event = false;
     while (!event && u->limit > 0 && io_uring_peek_cqe(&u->ring, &cqe) == 0) {
         u->limit--;
-        event = on_cqe(u, cqe, ret_event);
+        event = on_cqe(loop, cqe, ret_event);
         io_uring_cqe_seen(&u->ring, cqe);
     }
     return event;

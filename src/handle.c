@@ -385,9 +385,10 @@ static int cancel_errno(const struct pro_op *op)
     return op->flags & PROI_LATE ? -ETIME : -ECANCELED;
 }
 
-static bool again(int res)
+/* Whether the event says "once more": among other things that a backend has called back what nobody cancelled. */
+static bool again(const struct pro_op *op, int res)
 {
-    return res == -EINTR || res == -EAGAIN;
+    return res == -EINTR || res == -EAGAIN || (res == -ECANCELED && !(op->flags & PROI_CANCEL));
 }
 
 static void deliver(struct pro_loop *loop, struct pro_op *op, struct pro_result result)
@@ -431,7 +432,7 @@ static void leave_or_go_on(struct pro_loop *loop, struct pro_op *op)
 
 static void on_plain(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
 {
-    if (again(event->res))
+    if (again(op, event->res))
         go_on(loop, op);
     else
         finish(loop, op, event->res, 0);
@@ -447,7 +448,7 @@ static void on_recv(struct pro_loop *loop, struct pro_op *op, const struct proi_
             go_on(loop, op);
         else
             finish(loop, op, (int)moved, 0);
-    } else if (again(event->res) && !(moved && op->flags & PROI_CANCEL)) {
+    } else if (again(op, event->res) && !(moved && op->flags & PROI_CANCEL)) {
         go_on(loop, op);
     } else if (moved > 0) { /* what was gathered; the end or error comes to the next */
         finish(loop, op, (int)moved, 0);
@@ -464,8 +465,7 @@ static void on_recv_multi(struct pro_loop *loop, struct pro_op *op, const struct
         if (!event->more)
             leave_or_go_on(loop, op);
         deliver(loop, op, (struct pro_result){event->res, flags, event->slice});
-    } else if (again(event->res) || event->res == -ENOBUFS ||
-               (event->res == -ECANCELED && !(op->flags & PROI_CANCEL))) {
+    } else if (again(op, event->res) || event->res == -ENOBUFS) {
         go_on(loop, op); /* the flush finds out whether there is memory, credit, or a pause to answer */
     } else if (event->res == 0 && proi_handle_kind(op->owner.handle) == PROI_DATAGRAMS) {
         leave_or_go_on(loop, op);
@@ -489,8 +489,7 @@ static bool of_one_connection(int res)
 static void on_accept(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
 {
     bool multi = op->code == PROI_ACCEPT_MULTI;
-    if (again(event->res) || of_one_connection(event->res) ||
-        (event->res == -ECANCELED && !(op->flags & PROI_CANCEL))) {
+    if (again(op, event->res) || of_one_connection(event->res)) {
         go_on(loop, op);
     } else if (multi && event->res >= 0) {
         if (!event->more)
@@ -562,11 +561,11 @@ static void on_send(struct pro_loop *loop, struct pro_op *op, const struct proi_
 {
     if (event->res > 0 && advance(op, (uint32_t)event->res) == 0) {
         proi_op_finish(loop, op, (int)op->u.io.moved, 0);
-    } else if ((event->res > 0 || again(event->res)) && !(op->flags & PROI_CANCEL)) {
+    } else if ((event->res > 0 || again(op, event->res)) && !(op->flags & PROI_CANCEL)) {
         go_on(loop, op);
     } else {
         int error = event->res == 0 ? -EIO : event->res;
-        finish(loop, op, proi_handle_cut(op, event->res > 0 || again(error) ? cancel_errno(op) : error), 0);
+        finish(loop, op, proi_handle_cut(op, event->res > 0 || again(op, error) ? cancel_errno(op) : error), 0);
     }
 }
 
@@ -576,7 +575,7 @@ static void on_poll_multi(struct pro_loop *loop, struct pro_op *op, const struct
         if (!event->more)
             leave_or_go_on(loop, op);
         deliver(loop, op, (struct pro_result){event->res, PRO_MORE, NULL});
-    } else if (again(event->res) || event->res == 0) {
+    } else if (again(op, event->res) || event->res == 0) {
         go_on(loop, op);
     } else {
         finish(loop, op, event->res, 0);
