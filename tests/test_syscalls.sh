@@ -28,15 +28,21 @@ awk 'BEGIN { line = "x"; while (length(line) < 3000) line = line line
 load=$!
 sleep 2
 
-strace -f -c -o "$scratch/calls" -p $server 2>/dev/null &
-tracer=$!
-sleep 2
-kill -INT $tracer
-wait $tracer || :
-kill -0 $load || { echo "FAILED: the load ended"; cat "$scratch/errors"; exit 1; }
-cat "$scratch/calls"
-
-awk '$NF == "io_uring_enter" || $NF == "epoll_pwait2" || $NF == "epoll_wait" { work = $4 }
-     $NF ~ /^(mmap|munmap|mremap|brk|madvise|epoll_ctl|io_uring_register|io_uring_setup)$/ { bad = bad " " $NF }
-     END { if (work < 100) { print "FAILED: it hardly worked: " work; exit 1 }
-           if (bad != "") { print "FAILED: in steady state it calls" bad; exit 1 } }' "$scratch/calls"
+# Two seconds at a time: the greatest need of memory may be met late on a busy machine, but then it has been met. What
+# allocates with every request, or with every thousandth, does so in each of them.
+for window in 1 2 3 4; do
+    strace -f -c -o "$scratch/calls" -p $server 2>/dev/null &
+    tracer=$!
+    sleep 2
+    kill -INT $tracer
+    wait $tracer || :
+    kill -0 $load || { echo "FAILED: the load ended"; cat "$scratch/errors"; exit 1; }
+    echo "window $window"
+    cat "$scratch/calls"
+    awk '$NF == "io_uring_enter" || $NF == "epoll_pwait2" || $NF == "epoll_wait" { work = $4 }
+         $NF ~ /^(mmap|munmap|mremap|brk|madvise|epoll_ctl|io_uring_register|io_uring_setup)$/ { bad = bad " " $NF }
+         END { if (work < 100) { print "it hardly worked: " work; exit 1 }
+               if (bad != "") { print "not steady, it calls" bad; exit 1 } }' "$scratch/calls" && exit 0
+done
+echo "FAILED: there is no steady state"
+exit 1
