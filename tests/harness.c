@@ -490,7 +490,7 @@ struct pro_handle *world_unix(struct world *w, int *ret_far)
 
 struct pro_handle *world_listen(struct world *w, struct sockaddr_storage *ret_address, socklen_t *ret_length)
 {
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct sockaddr_in any = loopback_address();
     struct pro_handle *listener = world_handle(w);
     assert_int_equal(pro_listen(w->loop, listener, (struct sockaddr *)&any, sizeof any, 0, 0), 0);
     *ret_length = sizeof *ret_address;
@@ -623,6 +623,45 @@ static void unblock(int fd)
     assert_int_equal(fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK), 0);
 }
 
+/* The port is the same for all; one that nobody has bound for every address. */
+static uint16_t loopback_port(void)
+{
+    static uint16_t port;
+    struct sockaddr_in any = {.sin_family = AF_INET};
+    if (port)
+        return port;
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    port = (uint16_t)(20000 + getpid() % 10000);
+    do
+        any.sin_port = htons(++port);
+    while (bind(fd, (struct sockaddr *)&any, sizeof any) < 0 && port < 32000);
+    close(fd);
+    return port;
+}
+
+struct sockaddr_in loopback_address(void)
+{
+    static uint32_t used;
+    uint32_t host = ((uint32_t)getpid() * 2654435761u + used++ * 7919) & 0xffffff;
+    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(loopback_port())};
+    address.sin_addr.s_addr = htonl(0x7f000000 | (host ? host : 1));
+    return address;
+}
+
+int loopback_listen(int backlog, struct sockaddr_storage *ret_address, socklen_t *ret_length)
+{
+    int on = 1, fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct sockaddr_in address = loopback_address();
+    assert_true(fd >= 0);
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on), 0);
+    assert_int_equal(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    assert_int_equal(listen(fd, backlog), 0);
+    *ret_length = sizeof *ret_address;
+    assert_int_equal(getsockname(fd, (struct sockaddr *)ret_address, ret_length), 0);
+    return fd;
+}
+
 int tcp_connect(const struct sockaddr_storage *address, socklen_t length)
 {
     int fd = socket(address->ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -635,14 +674,9 @@ int tcp_connect(const struct sockaddr_storage *address, socklen_t length)
 void tcp_pair(int fds[2])
 {
     int on = 1;
-    struct sockaddr_storage at = {0};
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t length = sizeof at;
-    int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_true(listener >= 0);
-    assert_int_equal(bind(listener, (struct sockaddr *)&any, sizeof any), 0);
-    assert_int_equal(listen(listener, 1), 0);
-    assert_int_equal(getsockname(listener, (struct sockaddr *)&at, &length), 0);
+    struct sockaddr_storage at;
+    socklen_t length;
+    int listener = loopback_listen(1, &at, &length);
     fds[0] = tcp_connect(&at, length);
     fds[1] = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
     assert_true(fds[1] >= 0);

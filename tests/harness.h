@@ -41,6 +41,7 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -189,6 +190,11 @@ struct pro_slice *record_take(struct record *r);
  * Sockets of the test's own: plain calls that fail the test when they go wrong
  * ------------------------------------------------------------------------------------------------------------ */
 
+/* An address to listen on, another one of 127.0.0.0/8 each time, with SO_REUSEADDR: tests make very many connections,
+ * and a port, or a pair of addresses, is not free again for a minute after one. */
+struct sockaddr_in loopback_address(void);
+/* A listening descriptor, non-blocking, and its address. */
+int loopback_listen(int backlog, struct sockaddr_storage *ret_address, socklen_t *ret_length);
 /* Two connected non-blocking descriptors, owned by nobody yet. */
 void tcp_pair(int fds[2]);
 void unix_pair(int fds[2]);

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
@@ -51,28 +50,16 @@ static void set_write(struct scene *s)
     adopt(s, ends[1], ends[0]);
 }
 
-static int listener_new(struct scene *s, int backlog)
-{
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    assert_true(fd >= 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&any, sizeof any), 0);
-    assert_int_equal(listen(fd, backlog), 0);
-    s->length = sizeof s->address;
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&s->address, &s->length), 0);
-    return fd;
-}
-
 static void set_accept(struct scene *s)
 {
-    s->fd = listener_new(s, 64);
+    s->fd = loopback_listen(64, &s->address, &s->length);
     s->handle = world_adopt(s->w, s->fd);
 }
 
 /* A backlog that is full: the kernel drops the next SYN, and the connect waits for a second try. */
 static void set_connect(struct scene *s)
 {
-    s->far = world_own(s->w, listener_new(s, 0));
+    s->far = world_own(s->w, loopback_listen(0, &s->address, &s->length));
     world_own(s->w, tcp_connect(&s->address, s->length));
     s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     s->handle = world_adopt(s->w, s->fd);

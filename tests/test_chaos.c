@@ -12,7 +12,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
@@ -500,12 +499,7 @@ static void begin(struct chaos *c)
     config.quota_buffers = 1 + draw(c, config.max_buffers);
     c->pool = world_pool(c->w, &config);
     c->remote = pro_remote_get(c->w->loop);
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&any, sizeof any), 0);
-    assert_int_equal(listen(fd, 4), 0);
-    c->length = sizeof c->at;
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&c->at, &c->length), 0);
+    int fd = loopback_listen(4, &c->at, &c->length);
     sit(c, &c->seats[0], LISTENER, fd);
     for (unsigned i = 0; i < 5; i++)
         seat_pair(c);

@@ -398,6 +398,59 @@ static void c07_receives_when_many_wait_for_memory_all_get_theirs(void **state)
         assert_int_equal(r[i]->finals, 0);
 }
 
+/* A receive waits for memory that a queued send of the same handle holds: what ends the send must not set it going. */
+struct tangle {
+    struct pro_handle *near;
+    struct record *recv, *send, *slices;
+};
+
+static struct tangle tangle_new(struct world *w)
+{
+    static uint8_t much[300000];
+    struct pro_pool *pool = small_pool(w, 1024, 1, 1);
+    struct iovec *iov = world_alloc(w, sizeof *iov);
+    struct tangle t = {.send = world_record(w), .slices = world_record(w)};
+    int far;
+    *iov = (struct iovec){much, sizeof much};
+    t.near = world_unix(w, &far);
+    t.recv = world_record(w);
+    pro_recv_multi(t.near, record_begin(t.recv), pool, PRO_UNLIMITED, on_record);
+    flood(far, 0, 3000);
+    RUN_UNTIL(w, t.recv->bytes > 0);
+    world_turns(w, 3); /* it has its quota, and waits */
+    pro_send(t.near, record_begin(t.send), iov, 1, 0, on_record);
+    pro_send_slices(t.near, record_begin(t.slices), record_take(t.recv), on_record);
+    world_turns(w, 2);
+    assert_int_equal(t.send->finals + t.slices->finals + t.recv->finals, 0);
+    return t;
+}
+
+static void c06_slices_that_a_close_gives_back_do_not_wake_the_handle(void **state)
+{
+    struct world *w = *state;
+    struct tangle t = tangle_new(w);
+    assert_int_equal(world_close_handle(w, t.near), 0);
+    assert_int_equal(t.recv->last.res, -ECANCELED);
+    assert_int_equal(t.send->finals + t.slices->finals + t.recv->finals, 3);
+}
+
+static void c04_slices_that_a_cancel_gives_back_do_not_wake_the_handle(void **state)
+{
+    struct world *w = *state;
+    struct tangle t = tangle_new(w);
+    pro_cancel_all(t.near);
+    RUN_UNTIL(w, t.send->finals + t.slices->finals + t.recv->finals == 3);
+    assert_int_equal(t.recv->last.res, -ECANCELED);
+}
+
+static void c13_slices_that_a_pull_down_gives_back_do_not_wake_the_handle(void **state)
+{
+    struct world *w = *state;
+    struct tangle t = tangle_new(w);
+    world_shut(w);
+    assert_int_equal(t.send->finals + t.slices->finals + t.recv->finals, 3);
+}
+
 /* The end of the stream is told even if there is no memory: it needs none. Or after some is back, at the latest. */
 static void c07_end_when_the_pool_was_dry_comes_at_last(void **state)
 {
@@ -522,6 +575,9 @@ int main(void)
         TEST(c07_handle_never_holds_more_than_its_quota),
         TEST(c07_receive_when_the_pool_is_dry_waits_and_resumes),
         TEST(c07_receives_when_many_wait_for_memory_all_get_theirs),
+        TEST(c06_slices_that_a_close_gives_back_do_not_wake_the_handle),
+        TEST(c04_slices_that_a_cancel_gives_back_do_not_wake_the_handle),
+        TEST(c13_slices_that_a_pull_down_gives_back_do_not_wake_the_handle),
         TEST(c07_end_when_the_pool_was_dry_comes_at_last),
         TEST(c07_pool_when_freed_with_slices_out_lives_until_the_last),
         TEST(c07_pool_outlives_its_loop),
