@@ -17,7 +17,11 @@
  *      pro_stream_close --> queue flushed or dropped --> shutdown, linger --> closed --> you; the memory is yours
  *
  * Callbacks come from pro_run only, never from inside a call of yours. Any of them may call anything here; after
- * `closed` the stream may be freed or opened again. After pro_stream_close only `closed` is called.
+ * `closed` the stream may be freed or opened again. After pro_stream_close only `closed` is called, and `written` of
+ * the writes that are still to be answered.
+ *
+ * pro_loop_free ends streams as it ends everything: `end` and `broken` are told. A stream that is paused hears nothing,
+ * and what is stashed for it stays its own: close streams before their loop is freed (`closed` comes from there).
  */
 #ifndef PROACTOR_STREAM_H
 #define PROACTOR_STREAM_H
@@ -33,14 +37,14 @@ struct pro_stream;
 /* What all streams of a kind have in common. Caller's memory, not copied: it outlives its streams and does not
  * change while they are open. A callback that is NULL is not called; received slices are then returned. */
 struct pro_stream_config {
-    struct pro_pool *pool; /* where received data is put; may be NULL for streams that are never read */
+    struct pro_pool *pool; /* where received data is put; NULL: nothing is read, and a lingering close does not wait */
 
     /* Pinned bytes (see pro_slice_pinned) in the write queue at which pro_stream_writable says no, and at which,
      * falling, `drained` is called. Defaults 1 MiB and a quarter of `high`. */
     uint32_t high, low;
 
-    /* A single write, of at most 256 KiB, that takes longer ends the stream with -ETIME: a peer that does not read.
-     * 0: no limit. */
+    /* A single send that takes longer ends writing with -ETIME: a peer that does not read. What is written goes in
+     * sends of at most 256 KiB (a larger slice alone), each of which has the whole time. 0: no limit. */
     uint64_t write_timeout_ns;
 
     /* How long, and for how many bytes, a lingering close reads and drops what the peer still sends. Defaults 5 s
@@ -48,7 +52,8 @@ struct pro_stream_config {
     uint64_t linger_ns;
     uint64_t linger_bytes;
 
-    /* The connection is made (error 0; reading has begun), or is not; then call pro_stream_close. */
+    /* The connection is made (error 0; reading has begun), or is not; then what was written has been answered with the
+     * error, and neither `end` nor `broken` follows: call pro_stream_close. */
     void (*connected)(struct pro_stream *stream, int error);
     /* Received bytes, now yours: return the slice, or write it. */
     void (*data)(struct pro_stream *stream, struct pro_slice *slice);
@@ -56,7 +61,8 @@ struct pro_stream_config {
     void (*end)(struct pro_stream *stream, int error);
     /* The queue was at `high` or above and has fallen to `low` or below. */
     void (*drained)(struct pro_stream *stream);
-    /* Writing failed: everything queued is dropped, later writes are dropped unsent; call pro_stream_close. Once. */
+    /* Writing failed: everything queued has been dropped, later writes are dropped unsent; call pro_stream_close.
+     * Once. */
     void (*broken)(struct pro_stream *stream, int error);
     /* The descriptor is closed and everything is returned. `error` is the first error the stream met, or 0. */
     void (*closed)(struct pro_stream *stream, int error);
@@ -106,7 +112,9 @@ PRO_API void pro_stream_read_deadline(struct pro_stream *stream, uint64_t at);
 PRO_API void pro_stream_write_slices(struct pro_stream *stream, struct pro_slice *list);
 
 /* A write of the caller's own bytes: memory of the caller, as are the bytes, until `written` is called. `res` is the
- * size written, or the error. Every write is answered, at the latest before `closed`. */
+ * size written, or the error: what broke the stream, -EPIPE if it came after that or after pro_stream_shutdown, at the
+ * close the first error or -ECANCELED. Every write is answered, at the latest before `closed`. `size` is 1 to
+ * INT32_MAX; a queue holds less than 4 GiB. */
 struct pro_stream_write;
 typedef void pro_stream_written_fn(struct pro_stream *stream, struct pro_stream_write *write, int res);
 struct pro_stream_write {
@@ -117,14 +125,16 @@ struct pro_stream_write {
 PRO_API void pro_stream_write(struct pro_stream *stream, struct pro_stream_write *write, const void *data, size_t size,
                               pro_stream_written_fn *written);
 
-/* Sends what the socket takes at once, if nothing is queued before it: 1 to `size` bytes, or -EAGAIN, or an error. */
+/* Sends what the socket takes at once, if nothing is queued before it: 1 to `size` bytes, or -EAGAIN (also while
+ * connecting), or an error; -EPIPE where a write would be dropped. */
 PRO_API int pro_stream_try_write(struct pro_stream *stream, const void *data, size_t size);
 
 /* Bytes pinned by what is queued or being sent, and whether that is below the high mark. */
 PRO_API uint32_t pro_stream_queued(const struct pro_stream *stream);
 PRO_API bool pro_stream_writable(const struct pro_stream *stream);
 
-/* Half-close: after the queue the peer sees an end of file. Reading goes on. Later writes are dropped. */
+/* Half-close: after the queue the peer sees an end of file. Reading goes on. Later writes are dropped. If it fails (the
+ * connection is gone) that is told by `broken`. */
 PRO_API void pro_stream_shutdown(struct pro_stream *stream);
 
 enum pro_stream_ending {
@@ -135,7 +145,9 @@ enum pro_stream_ending {
     PRO_STREAM_ABORT,      /* drop the queue, reset the connection */
 };
 
-/* Ends the stream; `closed` is called when it is done. May be called again with a harsher ending. */
+/* Ends the stream; `closed` is called when it is done. May be called again with a harsher ending; a milder one is
+ * ignored. A stream that is still connecting goes on with that if something is queued for LINGER or FLUSH to send. Once
+ * the queue has failed (broken, timed out) there is nothing left to linger for: the descriptor is closed at once. */
 PRO_API void pro_stream_close(struct pro_stream *stream, enum pro_stream_ending ending);
 
 /* The two ends and the options of the socket, through the stream's handle: pro_peer_address(&stream->handle, …). */
