@@ -68,7 +68,6 @@ void pro_adopt(struct pro_loop *of, struct pro_handle *handle, int fd)
 
 int pro_socket(struct pro_loop *of, struct pro_handle *handle, int family, int type, int protocol)
 {
-    (void)family, (void)type, (void)protocol;
     pro_adopt(of, handle, 3);
     return 0;
 }
@@ -76,13 +75,11 @@ int pro_socket(struct pro_loop *of, struct pro_handle *handle, int family, int t
 void pro_connect(struct pro_handle *handle, struct pro_op *op, const struct sockaddr *address, socklen_t length,
                  pro_fn *done)
 {
-    (void)handle, (void)address, (void)length;
     start(op, CONNECT, done);
 }
 
 void pro_recv_multi(struct pro_handle *handle, struct pro_op *op, struct pro_pool *from, uint32_t credit, pro_fn *done)
 {
-    (void)handle;
     assert_ptr_equal(from, pool);
     start(op, RECEIVE, done);
     op->u.stream.credit = credit;
@@ -105,7 +102,6 @@ void pro_recv_pause(struct pro_op *op)
 
 void pro_send(struct pro_handle *handle, struct pro_op *op, struct iovec *iov, int count, unsigned flags, pro_fn *done)
 {
-    (void)handle, (void)flags;
     assert_int_equal(count, 1);
     start(op, SEND, done);
     op->u.io.data = iov->iov_base;
@@ -115,7 +111,6 @@ void pro_send(struct pro_handle *handle, struct pro_op *op, struct iovec *iov, i
 
 void pro_send_slices(struct pro_handle *handle, struct pro_op *op, struct pro_slice *list, pro_fn *done)
 {
-    (void)handle;
     start(op, SLICES, done);
     op->u.io.size = 0;
     for (const struct pro_slice *slice = list; slice; slice = slice->next)
@@ -125,7 +120,6 @@ void pro_send_slices(struct pro_handle *handle, struct pro_op *op, struct pro_sl
 
 void pro_shutdown(struct pro_handle *handle, struct pro_op *op, int how, pro_fn *done)
 {
-    (void)handle;
     assert_int_equal(how, SHUT_WR);
     start(op, SHUTDOWN, done);
 }
@@ -161,7 +155,6 @@ void pro_cancel(struct pro_op *op)
 
 int pro_try_send(struct pro_handle *handle, const void *data, size_t size)
 {
-    (void)handle, (void)data;
     return (int)size;
 }
 
@@ -271,7 +264,6 @@ static struct pro_stream_config config;
 
 static int setup(void **state)
 {
-    (void)state;
     core = (struct core){.now = 1000};
     s = (struct pro_stream){0};
     text[0] = 0;
@@ -362,7 +354,6 @@ static void end_stream(enum pro_stream_ending ending)
 
 static void receive_when_its_final_carries_data_goes_on(void **state)
 {
-    (void)state;
     open_stream();
     arrives(0, false);
     assert_called("a ");
@@ -381,7 +372,6 @@ static void move_deadline(const char *word)
 
 static void receive_when_its_final_carries_data_lets_the_callback_move_the_deadline(void **state)
 {
-    (void)state;
     act = move_deadline;
     open_stream();
     arrives(0, false);
@@ -390,7 +380,6 @@ static void receive_when_its_final_carries_data_lets_the_callback_move_the_deadl
 
 static void receive_when_its_final_carries_data_and_paused_stands(void **state)
 {
-    (void)state;
     open_stream();
     CALL(pro_stream_pause(&s));
     arrives(0, false);
@@ -404,7 +393,6 @@ static void receive_when_its_final_carries_data_and_paused_stands(void **state)
 
 static void resume_when_the_pause_is_unanswered_waits_for_it(void **state)
 {
-    (void)state;
     open_stream();
     CALL(pro_stream_pause(&s));
     CALL(pro_stream_pause(&s));
@@ -434,7 +422,6 @@ static void pause_at_b(const char *word)
 
 static void stash_when_paused_inside_its_delivery_keeps_the_rest_in_order(void **state)
 {
-    (void)state;
     act = pause_at_b;
     open_stream();
     CALL(pro_stream_pause(&s));
@@ -454,7 +441,6 @@ static void stash_when_paused_inside_its_delivery_keeps_the_rest_in_order(void *
 
 static void stash_when_the_receive_has_ended_is_delivered_by_a_timer(void **state)
 {
-    (void)state;
     act = pause_at_b;
     open_stream();
     CALL(pro_stream_pause(&s));
@@ -484,7 +470,6 @@ static void close_at_b(const char *word)
 
 static void stash_when_closed_inside_its_delivery_is_returned(void **state)
 {
-    (void)state;
     act = close_at_b;
     open_stream();
     CALL(pro_stream_pause(&s));
@@ -498,7 +483,6 @@ static void stash_when_closed_inside_its_delivery_is_returned(void **state)
 
 static void connect_when_paused_gives_no_credit(void **state)
 {
-    (void)state;
     static const struct sockaddr address;
     CALL(assert_int_equal(pro_stream_connect(&s, loop, &address, sizeof address, 7777, &config), 0));
     assert_int_equal(s.in.time_at, 7777);
@@ -519,7 +503,6 @@ static void connect_when_paused_gives_no_credit(void **state)
 
 static void sends_when_slices_are_many_take_256_kib(void **state)
 {
-    (void)state;
     open_stream();
     write_bytes(0, 5);
     for (unsigned i = 0; i < 7; i++) {
@@ -539,7 +522,6 @@ static void sends_when_slices_are_many_take_256_kib(void **state)
 
 static void queued_when_runs_end_inside_a_buffer_is_exact(void **state)
 {
-    (void)state;
     open_stream();
     write_bytes(0, 1);
     for (unsigned i = 0; i < 6; i++) { /* a b b b c c, each its own run */
@@ -557,7 +539,6 @@ static void queued_when_runs_end_inside_a_buffer_is_exact(void **state)
 
 static void write_deadline_when_configured_is_set_for_each_send(void **state)
 {
-    (void)state;
     config.write_timeout_ns = 50;
     open_stream();
     write_bytes(0, 300000);
@@ -581,7 +562,6 @@ static void write_again(const char *word)
 
 static void queue_when_each_answer_writes_again_is_answered_once_a_turn(void **state)
 {
-    (void)state;
     act = write_again;
     open_stream();
     write_bytes(0, 10);
@@ -605,7 +585,6 @@ static void queue_when_each_answer_writes_again_is_answered_once_a_turn(void **s
 
 static void slices_when_shut_are_returned_while_the_queue_stands(void **state)
 {
-    (void)state;
     open_stream();
     write_bytes(0, 10);
     CALL(pro_stream_shutdown(&s));
@@ -621,7 +600,6 @@ static void slices_when_shut_are_returned_while_the_queue_stands(void **state)
 
 static void shutdown_when_it_fails_breaks_the_stream(void **state)
 {
-    (void)state;
     open_stream();
     CALL(pro_stream_shutdown(&s));
     complete(&s.out, SHUTDOWN, -ENOTCONN);
@@ -630,7 +608,6 @@ static void shutdown_when_it_fails_breaks_the_stream(void **state)
 
 static void try_write_when_connecting_or_refused_sends_nothing(void **state)
 {
-    (void)state;
     static const struct sockaddr address;
     pro_stream_connect(&s, loop, &address, sizeof address, 0, &config);
     assert_int_equal(pro_stream_try_write(&s, "x", 1), -EAGAIN);
@@ -645,7 +622,6 @@ static void try_write_when_connecting_or_refused_sends_nothing(void **state)
 
 static void drained_when_the_queue_is_dropped_is_not_told(void **state)
 {
-    (void)state;
     config.high = 100;
     open_stream();
     write_bytes(0, 100);
@@ -660,7 +636,6 @@ static void drained_when_the_queue_is_dropped_is_not_told(void **state)
 
 static void linger_when_reading_flows_stands_until_the_queue_is_sent(void **state)
 {
-    (void)state;
     config.linger_ns = 500;
     config.linger_bytes = 25;
     open_stream();
@@ -693,7 +668,6 @@ static void linger_when_reading_flows_stands_until_the_queue_is_sent(void **stat
 
 static void linger_when_the_pause_is_unanswered_gives_credit_before_it(void **state)
 {
-    (void)state;
     open_stream();
     end_stream(PRO_STREAM_LINGER);
     complete(&s.out, SHUTDOWN, 0);
@@ -706,7 +680,6 @@ static void linger_when_the_pause_is_unanswered_gives_credit_before_it(void **st
 
 static void linger_when_reading_ended_at_its_deadline_reads_again(void **state)
 {
-    (void)state;
     open_stream();
     complete(&s.in, RECEIVE, -ETIME);
     end_stream(PRO_STREAM_LINGER);
@@ -720,7 +693,6 @@ static void linger_when_reading_ended_at_its_deadline_reads_again(void **state)
 
 static void linger_when_a_resume_is_on_its_way_waits_for_it(void **state)
 {
-    (void)state;
     open_stream();
     CALL(pro_stream_pause(&s));
     complete(&s.in, RECEIVE, -ETIME);
@@ -738,7 +710,6 @@ static void linger_when_a_resume_is_on_its_way_waits_for_it(void **state)
 
 static void linger_when_the_file_has_ended_closes_after_the_shutdown(void **state)
 {
-    (void)state;
     open_stream();
     file_ends();
     end_stream(PRO_STREAM_LINGER);
@@ -749,7 +720,6 @@ static void linger_when_the_file_has_ended_closes_after_the_shutdown(void **stat
 
 static void linger_when_a_final_carries_data_still_ends(void **state)
 {
-    (void)state;
     open_stream();
     end_stream(PRO_STREAM_LINGER);
     arrives(0, false); /* an old deadline that lost */
@@ -763,7 +733,6 @@ static void linger_when_a_final_carries_data_still_ends(void **state)
 
 static void closed_when_operations_end_after_the_close_comes_last(void **state)
 {
-    (void)state;
     open_stream();
     CALL(pro_stream_pause(&s));
     arrives(0, true);
@@ -780,7 +749,6 @@ static void closed_when_operations_end_after_the_close_comes_last(void **state)
 
 static void now_when_the_send_wins_its_cancel_answers_it(void **state)
 {
-    (void)state;
     open_stream();
     write_bytes(0, 10);
     write_bytes(1, 10);
@@ -795,7 +763,6 @@ static void now_when_the_send_wins_its_cancel_answers_it(void **state)
 
 static void abort_when_the_close_has_begun_hurries_it(void **state)
 {
-    (void)state;
     open_stream();
     end_stream(PRO_STREAM_FLUSH);
     assert_int_equal(s.out.code, CLOSE);
@@ -810,7 +777,6 @@ static void abort_when_the_close_has_begun_hurries_it(void **state)
 
 static void abort_when_a_send_is_cancelled_for_a_close_resets(void **state)
 {
-    (void)state;
     open_stream();
     write_bytes(0, 10);
     end_stream(PRO_STREAM_NOW);
@@ -823,7 +789,6 @@ static void abort_when_a_send_is_cancelled_for_a_close_resets(void **state)
 
 static void closed_when_errors_were_many_tells_the_first(void **state)
 {
-    (void)state;
     open_stream();
     write_bytes(0, 10);
     complete(&s.in, RECEIVE, -ECONNRESET);
