@@ -241,7 +241,7 @@ static void conclude(struct client *c)
         c->shut = true;
         pro_stream_shutdown(&c->stream);
     }
-    if (c->asked_count > 0)
+    if (c->asked_count > 0 || c->output_size > 0 || pro_op_in_flight(&c->write))
         return;
     if (c->too_long)
         decide(c, STATUS_FAILED, "line %llu is longer than %d bytes", (unsigned long long)c->line + 1,
@@ -332,6 +332,10 @@ static void on_data(struct pro_stream *stream, struct pro_slice *slice)
 static void server_gone(struct client *c, int error)
 {
     char why[192] = "the server closed the connection";
+    if (c->shut && c->asked_count == 0) { /* as it should, after all is answered; the output may still be on its way */
+        advance(c);
+        return;
+    }
     if (error)
         snprintf(why, sizeof why, "%s (%s)", pro_error_name(error), pro_error_text(error));
     if (c->asked_count > 0)
