@@ -125,7 +125,8 @@ static void cancel_list(struct pro_loop *loop, struct pro_op *head)
 void proi_handle_cancel(struct pro_handle *handle)
 {
     struct pro_loop *loop = handle->loop;
-    if (handle->parked) /* first, for a send that ends may give back the memory it waits for */
+    /* First, for a send that ends may give back the memory it waits for; each, for the next may take its place. */
+    while (handle->parked)
         proi_op_cancel(loop, handle->parked, false);
     cancel_list(loop, handle->receives);
     cancel_list(loop, handle->sends);
