@@ -446,6 +446,18 @@ static void child_polls_loop(void *context)
     pro_loop_fd(inherited->w->loop);
 }
 
+static struct pro_remote *inherited_remote;
+
+static void child_posts(void *context)
+{
+    pro_post(inherited_remote, &((struct record *)context)->op, on_record);
+}
+
+static void child_wakes(void *context)
+{
+    pro_wake(inherited_remote);
+}
+
 static void child_makes_pool(void *context)
 {
     (void)context;
@@ -456,10 +468,11 @@ static void child_makes_pool(void *context)
 static void c13_anything_else_in_a_forked_child_aborts(void **state)
 {
     struct world *w = *state;
-    static void (*const bodies[])(void *) = {child_cancels,    child_closes,       child_starts_timer, child_adopts,
-                                             child_stops,      child_gets_remote,  child_tries_send,   child_polls_loop,
-                                             child_makes_pool, child_sets_deadline};
+    static void (*const bodies[])(void *) = {
+        child_cancels,    child_closes,     child_starts_timer, child_adopts,        child_stops, child_gets_remote,
+        child_tries_send, child_polls_loop, child_makes_pool,   child_sets_deadline, child_posts, child_wakes};
     struct record *spare = world_record(w);
+    inherited_remote = pro_remote_get(w->loop);
     inherited = scene_open(w, &kinds[3]);
     scene_start(inherited);
     world_turns(w, 2);
@@ -475,6 +488,7 @@ static void c13_anything_else_in_a_forked_child_aborts(void **state)
     int status = in_child(child_starts, NULL, text, sizeof text);
     assert_true(WIFSIGNALED(status) && strstr(text, "proactor: "));
     scene_shut(inherited);
+    pro_remote_unref(inherited_remote);
 }
 
 int main(void)

@@ -334,6 +334,25 @@ static void c11_posts_of_one_thread_arrive_in_order(void **state)
     pro_remote_unref(remote);
 }
 
+/* A cancel or a deadline does not lose a post; it runs, or it is cancelled, once. */
+static void c11_post_when_cancelled_or_late_ends_once(void **state)
+{
+    struct world *w = *state;
+    struct pro_remote *remote = pro_remote_get(w->loop);
+    for (unsigned i = 0; i < 4; i++) {
+        struct record *r = world_record(w);
+        if (i % 2)
+            pro_deadline(&r->op, 1);
+        assert_int_equal(pro_post(remote, record_begin(r), on_record), 0);
+        if (i / 2)
+            pro_cancel(&r->op);
+        RUN_UNTIL(w, r->finals == 1);
+        assert_true(r->last.res == 0 || r->last.res == -ECANCELED || r->last.res == -ETIME);
+        world_turns(w, 2);
+    }
+    pro_remote_unref(remote);
+}
+
 static void c11_post_after_the_loop_is_gone_says_shutdown(void **state)
 {
     struct world *w = *state;
@@ -527,6 +546,7 @@ int main(void)
         TEST(timers_when_very_many_all_fire),
         TEST(timer_at_never_keeps_the_loop_and_can_be_cancelled),
         TEST(c11_posts_of_one_thread_arrive_in_order),
+        TEST(c11_post_when_cancelled_or_late_ends_once),
         TEST(c11_post_after_the_loop_is_gone_says_shutdown),
         TEST(c11_remotes_when_taken_often_are_counted),
         TEST(c11_remote_when_there_is_no_memory_is_null),
