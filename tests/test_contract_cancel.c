@@ -298,6 +298,83 @@ static void c04_connection_when_racing_a_cancel_is_not_lost(void **state)
         close(far[i]);
 }
 
+/* A multishot is cancelled, or late, amid a flood and started anew, over and over: not a byte is missing. */
+struct flood {
+    uint64_t sent, seen;
+};
+
+static void follow_flood(struct record *r, struct pro_result result)
+{
+    struct flood *f = r->context;
+    if (!result.slice)
+        return;
+    assert_true(pattern_holds(result.slice->data, result.slice->size, f->seen));
+    f->seen += result.slice->size;
+    record_drop(r);
+}
+
+static void c04_multishot_recv_when_cancelled_under_load_loses_nothing(void **state)
+{
+    struct world *w = *state;
+    struct flood *f = world_alloc(w, sizeof *f);
+    struct record *r = world_record(w);
+    struct pro_pool *pool = world_pool(w, NULL);
+    int far;
+    struct pro_handle *near = world_tcp(w, &far);
+    static uint8_t data[10000];
+    r->context = f;
+    r->then = follow_flood;
+    for (unsigned i = 0; i < 300; i++) {
+        pattern_fill(data, sizeof data, f->sent);
+        ssize_t moved = write(far, data, 1 + (i * 379) % sizeof data);
+        f->sent += moved > 0 ? (uint64_t)moved : 0;
+        pro_recv_multi(near, record_begin(r), pool, PRO_UNLIMITED, on_record);
+        world_turns(w, i % 4);
+        if (i % 3)
+            pro_cancel(&r->op);
+        else
+            pro_deadline(&r->op, 1);
+        RUN_UNTIL(w, r->finals == r->starts);
+        assert_int_equal(r->last.res, i % 3 ? -ECANCELED : -ETIME);
+    }
+    pro_recv_multi(near, record_begin(r), pool, PRO_UNLIMITED, on_record);
+    RUN_UNTIL(w, f->seen == f->sent);
+}
+
+static void discard_accepted(struct record *r, struct pro_result result)
+{
+    if (result.res < 0)
+        return;
+    ++*(unsigned *)r->context;
+    pro_discard(r->world->loop, result.res);
+}
+
+static void c04_multishot_accept_when_cancelled_under_load_loses_no_connection(void **state)
+{
+    struct world *w = *state;
+    struct sockaddr_storage at;
+    socklen_t length;
+    struct pro_handle *listener = world_listen(w, &at, &length);
+    struct record *r = world_record(w);
+    unsigned *accepted = world_alloc(w, sizeof *accepted), made = 0;
+    r->context = accepted;
+    r->then = discard_accepted;
+    for (unsigned i = 0; i < 100; i++) {
+        pro_accept_multi(listener, record_begin(r), on_record);
+        world_turns(w, i % 2);
+        for (unsigned n = 0; n < i % 5; n++, made++)
+            world_own(w, tcp_connect(&at, length));
+        world_turns(w, i % 3);
+        pro_cancel(&r->op);
+        RUN_UNTIL(w, r->finals == r->starts);
+        assert_int_equal(r->last.res, -ECANCELED);
+    }
+    pro_accept_multi(listener, record_begin(r), on_record);
+    RUN_UNTIL(w, *accepted == made);
+    world_turns(w, 3);
+    assert_int_equal(*accepted, made);
+}
+
 static void c04_cancel_of_an_idle_operation_does_not_reach_its_next_flight(void **state)
 {
     struct world *w = *state;
@@ -589,6 +666,8 @@ int main(void)
         TEST(c04_data_when_racing_a_cancel_is_not_lost),
         TEST(c04_recv_all_when_cancelled_midway_loses_nothing),
         TEST(c04_connection_when_racing_a_cancel_is_not_lost),
+        TEST(c04_multishot_recv_when_cancelled_under_load_loses_nothing),
+        TEST(c04_multishot_accept_when_cancelled_under_load_loses_no_connection),
         TEST(c04_cancel_of_an_idle_operation_does_not_reach_its_next_flight),
         TEST(c05_operation_of_any_kind_when_its_deadline_passes_ends_late),
         TEST(c05_operation_of_any_kind_when_given_a_deadline_in_flight_ends_late),

@@ -664,6 +664,41 @@ static void c06_descriptor_when_released_has_lost_nothing(void **state)
     close(fds[0]);
 }
 
+/* The same with a multishot: what it has not delivered is still in the socket. */
+static void c06_descriptor_when_released_under_a_multishot_has_lost_nothing(void **state)
+{
+    struct world *w = *state;
+    struct pro_pool *pool = world_pool(w, NULL);
+    uint64_t sent = 0, seen = 0;
+    int fds[2];
+    static uint8_t data[4096];
+    tcp_pair(fds);
+    world_own(w, fds[1]);
+    for (unsigned i = 0; i < 100; i++) {
+        struct pro_handle *near = world_adopt(w, fds[0]);
+        struct record *r = world_record(w), *release = world_record(w);
+        pro_recv_multi(near, record_begin(r), pool, PRO_UNLIMITED, on_record);
+        world_turns(w, i % 3);
+        pattern_fill(data, 1000, sent);
+        write_all(fds[1], data, 1000);
+        sent += 1000;
+        world_turns(w, i % 2);
+        pro_release(near, record_begin(release), on_record);
+        RUN_UNTIL(w, release->finals == 1);
+        size_t got = record_text(r, data, sizeof data);
+        assert_true(pattern_holds(data, got, seen));
+        seen += got;
+        record_drop(r);
+    }
+    int n;
+    while ((n = read_now(fds[0], data, sizeof data)) > 0) {
+        assert_true(pattern_holds(data, (size_t)n, seen));
+        seen += (uint64_t)n;
+    }
+    assert_int_equal(seen, sent);
+    close(fds[0]);
+}
+
 static void c06_descriptor_when_released_serves_another_loop(void **state)
 {
     struct world *w = *state;
@@ -734,6 +769,7 @@ int main(void)
         TEST(c06_close_when_its_deadline_passes_closes_all_the_same),
         TEST(c06_close_when_cancelled_closes_all_the_same),
         TEST(c06_descriptor_when_released_has_lost_nothing),
+        TEST(c06_descriptor_when_released_under_a_multishot_has_lost_nothing),
         TEST(c06_descriptor_when_released_serves_another_loop),
         TEST(c06_accepted_descriptor_when_discarded_is_closed),
     };

@@ -147,6 +147,52 @@ static void c07_pool_of_the_smallest_kind_works(void **state)
     RUN_UNTIL(w, r->finals == 1);
 }
 
+static void c07_pool_of_the_largest_kind_works(void **state)
+{
+    struct world *w = *state;
+    struct pro_pool_config config = PRO_POOL_CONFIG_INIT;
+    config.buffer_size = 256;
+    config.max_buffers = config.quota_buffers = 32768;
+    config.slab_buffers = 4096;
+    struct pro_pool *pool = world_pool(w, &config);
+    int far;
+    struct pro_handle *near;
+    struct record *r = flow(w, pool, &far, &near);
+    for (uint64_t sent = 0; sent < 2000000;) { /* all of it is kept */
+        sent = flood(far, sent, 50000);
+        RUN_UNTIL(w, r->bytes == sent);
+    }
+    assert_true(stats_of(pool).buffers_lent >= 2000000 / 256);
+    record_drop(r);
+    assert_int_equal(stats_of(pool).buffers_lent, 0);
+}
+
+static void c07_pools_when_many_do_not_meet(void **state)
+{
+    struct world *w = *state;
+    enum { MANY = 40 };
+    struct pro_pool *pools[MANY];
+    for (unsigned round = 0; round < 3; round++) {
+        for (unsigned i = 0; i < MANY; i++) {
+            int far;
+            struct pro_handle *near;
+            char text[16], got[16];
+            assert_int_equal(pro_pool_new(w->loop, NULL, &pools[i]), 0);
+            struct record *r = flow(w, pools[i], &far, &near);
+            write_all(far, text, (size_t)snprintf(text, sizeof text, "pool %u", i));
+            RUN_UNTIL(w, r->bytes == strlen(text));
+            record_text(r, got, sizeof got);
+            assert_memory_equal(got, text, strlen(text));
+            record_drop(r);
+            assert_int_equal(world_close_handle(w, near), 0);
+            if (i % 2)
+                pro_pool_free(pools[i]); /* its place is taken by the next */
+        }
+        for (unsigned i = 0; i < MANY; i += 2)
+            pro_pool_free(pools[i]);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------------------
  * Slices
  * ------------------------------------------------------------------------------------------------------------ */
@@ -588,6 +634,8 @@ int main(void)
         TEST(c07_pool_stats_when_the_caller_is_older_are_cut),
         TEST(c07_pool_when_its_config_makes_no_sense_is_refused),
         TEST(c07_pool_of_the_smallest_kind_works),
+        TEST(c07_pool_of_the_largest_kind_works),
+        TEST(c07_pools_when_many_do_not_meet),
         TEST(c07_slice_is_the_callers_until_returned),
         TEST(c07_slice_when_split_is_two),
         TEST(c07_slices_of_different_buffers_do_not_share),

@@ -299,8 +299,21 @@ static void timer_at_never_keeps_the_loop_and_can_be_cancelled(void **state)
     pro_timer(w->loop, record_begin(a), PRO_NEVER, on_record);
     pro_timer_after(w->loop, record_begin(b), PRO_NEVER, on_record);
     pro_timer_every(w->loop, record_begin(c), PRO_NEVER, PRO_NEVER, on_record);
+    struct record *late[8]; /* and those that might as well be */
+    for (unsigned i = 0; i < 8; i++) {
+        late[i] = world_record(w);
+        if (i % 2)
+            pro_timer(w->loop, record_begin(late[i]), PRO_NEVER - (UINT64_C(1) << (7 * i)), on_record);
+        else
+            pro_timer_after(w->loop, record_begin(late[i]), PRO_NEVER - (UINT64_C(1) << (7 * i)), on_record);
+        pro_deadline(&late[i]->op, PRO_NEVER - 1);
+    }
     world_turns(w, 3);
     assert_int_equal(a->completions + b->completions + c->completions, 0);
+    for (unsigned i = 0; i < 8; i++) {
+        assert_int_equal(late[i]->completions, 0);
+        pro_cancel(&late[i]->op);
+    }
     pro_cancel(&a->op);
     pro_cancel(&b->op);
     pro_cancel(&c->op);
