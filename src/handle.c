@@ -53,9 +53,10 @@ static struct pro_op **lane_of(struct pro_handle *handle, const struct pro_op *o
     }
 }
 
-static bool with_backend(const struct pro_op *op)
+/* With the backend, or ended and still to say what it brought: nothing goes before it. */
+static bool has_gone_first(const struct pro_op *op)
 {
-    return op->state == PROI_STARTING || op->state == PROI_ACTIVE;
+    return op->state == PROI_STARTING || op->state == PROI_ACTIVE || op->state == PROI_ENDED;
 }
 
 /* Moves a multishot receive that cannot go on from its lane to the side. */
@@ -277,7 +278,7 @@ void proi_handle_resume(struct pro_op *op)
         proi_list_remove(&op->u.stream.pool->starved, op);
     handle->parked = NULL;
     op->state = PROI_QUEUED;
-    proi_list_insert(&handle->receives, first && with_backend(first) ? first : NULL, op);
+    proi_list_insert(&handle->receives, first && has_gone_first(first) ? first : NULL, op);
     pump_receives(handle);
 }
 

@@ -229,13 +229,23 @@ static void detach(struct pro_loop *loop, struct pro_op *op)
     release(op);
 }
 
+/* A receive that was cut, but has brought bytes, stays first in its lane until its continuation is called: the next
+ * one must not deliver before it. */
+static bool keeps_place(const struct pro_op *op)
+{
+    return op->code == PROI_RECV && op->res > 0 && op->link_prev;
+}
+
 void proi_op_end(struct pro_loop *loop, struct pro_op *op, int res)
 {
     proi_assert(op->state != PROI_IDLE && op->state != PROI_ENDED);
     op->state = PROI_ENDED;
     op->res = res;
     op->flags &= (uint16_t)~PROI_REPORT;
-    detach(loop, op);
+    if (keeps_place(op))
+        time_clear(loop, op);
+    else
+        detach(loop, op);
     if (!(op->flags & PROI_INQUEUE))
         complete_later(loop, op);
 }
@@ -506,6 +516,8 @@ static void complete(struct pro_loop *loop, struct pro_op *op)
     uint32_t flags = op->flags & PROI_AT_EOF ? PRO_EOF : 0;
     op->flags &= (uint16_t) ~(PROI_INQUEUE | PROI_AT_EOF);
     if (op->state == PROI_ENDED) {
+        if (keeps_place(op))
+            detach(loop, op);
         finish(loop, op, (struct pro_result){op->res, flags, NULL});
         return;
     }

@@ -309,7 +309,7 @@ static void memory_when_a_thousand_stall_inside_a_frame_is_about_their_bytes(voi
     }
     server_await(s, "open", 1000);
     assert_serves(w, s);
-    assert_int_equal(server_counter(s, "lent"), 0);
+    server_await(s, "lent", 0); /* the last answer may have arrived before the server knows */
     assert_memory_below(s, before, 2 * MIB, "1000 peers stalled in a frame");
     assert_int_equal(server_stop(s, SIGTERM), 0);
 }
@@ -342,7 +342,7 @@ static void memory_when_headers_only_are_sent_is_that_of_idle_peers(void **state
             server_await(s, "bytes", bytes + (i + 1) * 3);
     }
     server_await(s, "open", 1000);
-    assert_int_equal(server_counter(s, "lent"), 0);
+    server_await(s, "lent", 0); /* the last answer may have arrived before the server knows */
     assert_memory_below(s, before, 1 * MIB, "1000 headers without a payload");
     assert_int_equal(server_stop(s, SIGTERM), 0);
 }
@@ -369,7 +369,7 @@ static void memory_when_big_frames_come_in_dribs_is_about_their_bytes(void **sta
                 server_await(s, "bytes", bytes);
         }
     }
-    assert_int_equal(server_counter(s, "lent"), 0);
+    server_await(s, "lent", 0); /* the last answer may have arrived before the server knows */
     assert_serves(w, s);
     assert_memory_below(s, before, 14 * MIB, "100 halves of big frames in dribs");
     uint8_t *got = world_alloc(w, t.answer_size);
