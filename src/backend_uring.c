@@ -583,6 +583,14 @@ static bool passes(int error)
     return error == -EINTR || error == -ETIME || error == -EAGAIN || error == -EBUSY || error == -ENOMEM;
 }
 
+/* In a foreign loop the waker is watched itself as well, since the ring's signal for it takes its time (see below). */
+static void clear_waker(const struct uring *u)
+{
+    uint64_t token;
+    if (u->embed.fd >= 0 && u->waker >= 0 && read(u->waker, &token, sizeof token) < 0)
+        return; /* it was not written to */
+}
+
 /* Takes the signal back, and registers anew: one that is raised from inside a write to another eventfd, such as the
  * waker, is the last that the kernel (measured: 6.18) gives to a registration. */
 static int renew_eventfd(struct uring *u)
@@ -598,6 +606,7 @@ static int uring_wait(struct pro_loop *loop, uint64_t until)
 {
     struct uring *u = state(loop);
     int r = renew_eventfd(u);
+    clear_waker(u);
     if (r < 0)
         return r;
     arm_waker(u);
@@ -622,24 +631,40 @@ static int uring_waker(struct pro_loop *loop)
     int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     if (fd < 0)
         return -errno;
+    int r = proi_embed_watch(&u->embed, fd);
+    if (r < 0) {
+        close(fd);
+        return r;
+    }
     u->waker = fd;
     return fd;
+}
+
+static int open_eventfd(struct uring *u)
+{
+    if (u->eventfd >= 0)
+        return 0;
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    int r = fd < 0 ? -errno : io_uring_register_eventfd(&u->ring, fd);
+    if (r >= 0)
+        u->eventfd = fd;
+    else if (fd >= 0)
+        close(fd);
+    return r;
 }
 
 static int uring_pollable(struct pro_loop *loop)
 {
     struct uring *u = state(loop);
-    if (u->eventfd < 0) {
-        int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-        int r = fd < 0 ? -errno : io_uring_register_eventfd(&u->ring, fd);
-        if (r < 0) {
-            if (fd >= 0)
-                close(fd);
-            return r;
-        }
-        u->eventfd = fd;
-    }
-    return proi_embed_open(&u->embed, u->eventfd);
+    int r = u->embed.fd < 0 ? open_eventfd(u) : 0;
+    if (u->embed.fd >= 0 || r < 0)
+        return r < 0 ? r : u->embed.fd;
+    r = proi_embed_open(&u->embed, u->eventfd);
+    if (r >= 0 && u->waker >= 0)
+        r = proi_embed_watch(&u->embed, u->waker);
+    if (r < 0)
+        proi_embed_close(&u->embed);
+    return r < 0 ? r : u->embed.fd;
 }
 
 static void uring_pollable_arm(struct pro_loop *loop, uint64_t until)

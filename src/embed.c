@@ -37,6 +37,11 @@ int proi_embed_open(struct proi_embed *embed, int source)
     return fd;
 }
 
+int proi_embed_watch(const struct proi_embed *embed, int source)
+{
+    return embed->fd >= 0 && watch(embed->fd, source) < 0 ? -errno : 0;
+}
+
 void proi_embed_arm(const struct proi_embed *embed, uint64_t until)
 {
     struct itimerspec when = {{0, 0}, {0, 0}};
