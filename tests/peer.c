@@ -216,6 +216,19 @@ int server_stop(struct server *s, int signal)
     return server_wait(s);
 }
 
+void server_freeze(struct server *s)
+{
+    int status;
+    assert_int_equal(kill(s->pid, SIGSTOP), 0);
+    assert_int_equal(waitpid(s->pid, &status, WUNTRACED), s->pid);
+    assert_true(WIFSTOPPED(status));
+}
+
+void server_thaw(struct server *s)
+{
+    assert_int_equal(kill(s->pid, SIGCONT), 0);
+}
+
 uint64_t server_counter(struct server *s, const char *name)
 {
     char key[64];

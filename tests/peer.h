@@ -66,6 +66,9 @@ const char *server_log(struct server *s, const char *text, unsigned count);
 int server_wait(struct server *s);
 /* The same after a signal, and after the peers of its world have closed: a server lingers for those who do not. */
 int server_stop(struct server *s, int signal);
+/* Stops it, so that what is sent to it stays in the kernel; and lets it go on. */
+void server_freeze(struct server *s);
+void server_thaw(struct server *s);
 /* Asks for its counters, waits for them, and returns the value of one, such as "frames". The threads are added up. */
 uint64_t server_counter(struct server *s, const char *name);
 /* Asks until it has that value: for what follows soon. */

@@ -308,7 +308,7 @@ static void assert_drain_is_complete(struct world *w, struct server *s, int fds[
     for (unsigned i = 0; tcp && i < count; i++)
         peer_wait_acked(fds[i]);
     assert_int_equal(kill(s->pid, SIGTERM), 0);
-    assert_int_equal(kill(s->pid, SIGCONT), 0);
+    server_thaw(s);
     for (unsigned i = 0; i < count; i++) {
         assert_int_equal(peer_read(fds[i], got, t->answer_size), t->answer_size);
         assert_memory_equal(got, t->answer, t->answer_size);
@@ -316,14 +316,6 @@ static void assert_drain_is_complete(struct world *w, struct server *s, int fds[
         world_close(w, fds[i]);
     }
     assert_int_equal(server_wait(s), 0);
-}
-
-static void stop_the_server(struct server *s)
-{
-    int status;
-    assert_int_equal(kill(s->pid, SIGSTOP), 0);
-    assert_int_equal(waitpid(s->pid, &status, WUNTRACED), s->pid);
-    assert_true(WIFSTOPPED(status));
 }
 
 static void sigterm_when_frames_are_in_the_kernel_answers_each(void **state)
@@ -338,7 +330,7 @@ static void sigterm_when_frames_are_in_the_kernel_answers_each(void **state)
         peer_send(fds[i], "00002ab", 7);
         assert_peer_gets(fds[i], "00002ba");
     }
-    stop_the_server(s);
+    server_freeze(s);
     fds[6] = peer_connect(w, s);
     fds[7] = peer_connect(w, s);
     assert_drain_is_complete(w, s, fds, 8, &t, true);
@@ -362,7 +354,7 @@ static void sigterm_when_frames_are_in_a_unix_socket_answers_each(void **state)
         peer_send(fds[i], "00002ab", 7);
         assert_peer_gets(fds[i], "00002ba");
     }
-    stop_the_server(s);
+    server_freeze(s);
     fds[3] = peer_connect_to(w, &at, length);
     assert_drain_is_complete(w, s, fds, 4, &t, false);
     assert_int_equal(occurrences(s->log, ": drained after "), 4);
@@ -445,13 +437,13 @@ static void sigterm_when_peer_owes_reading_answers_what_was_received(void **stat
     size_t sent = peer_stuff(fd, &t, &error);
     assert_true(sent < t.request_size);
     assert_true(server_counter(s, "pauses") > 0);
-    stop_the_server(s);
+    server_freeze(s);
     uint8_t *got = world_alloc(w, t.answer_size + 1);
     /* What is not acknowledged is not received. The frames that are, are owed. */
     int unacked = peer_unacked(fd);
     size_t whole = (sent - (size_t)unacked) / 100004 * 100004;
     assert_int_equal(kill(s->pid, SIGTERM), 0);
-    assert_int_equal(kill(s->pid, SIGCONT), 0);
+    server_thaw(s);
     size_t n = peer_read(fd, got, t.answer_size + 1);
     assert_true(n >= whole);
     assert_int_equal(n % 100004, 0);
