@@ -366,13 +366,27 @@ size_t peer_read(int fd, void *data, size_t size)
     return got;
 }
 
+/* What the servers have to say about it. */
+static void show_logs(void)
+{
+    for (struct server *s = servers; s; s = s->next) {
+        struct pollfd it = {.fd = s->stderr_fd, .events = POLLIN};
+        while (s->pid > 0 && poll(&it, 1, 100) == 1 && read_log(s)) {
+        }
+        print_error("the server said:\n%s\n", s->log);
+    }
+}
+
 void assert_peer_gets(int fd, const char *text)
 {
     char got[256];
     size_t size = strlen(text);
     assert_true(size <= sizeof got);
-    assert_int_equal(peer_read(fd, got, size), size);
-    assert_memory_equal(got, text, size);
+    size_t n = peer_read(fd, got, size);
+    if (n == size && memcmp(got, text, size) == 0)
+        return;
+    show_logs();
+    fail_msg("got \"%.*s\" instead of \"%s\"", (int)n, got, text);
 }
 
 void assert_peer_end(int fd)
@@ -439,6 +453,8 @@ void peer_exchange(int fd, const void *data, size_t size, size_t chunk, void *an
         assert_true(poll(&it, 1, -1) == 1);
         if (it.revents & (POLLIN | POLLERR | POLLHUP)) {
             ssize_t n = recv(fd, in, answer_size, MSG_DONTWAIT);
+            if (n <= 0)
+                show_logs();
             assert_true(n > 0);
             in += n;
             answer_size -= (size_t)n;

@@ -385,8 +385,7 @@ static void peer_that_does_not_read_when_its_time_is_up_is_reset(void **state)
 static void peer_when_paused_is_not_ended_by_the_deadlines_of_reading(void **state)
 {
     struct world *w = *state;
-    struct server *s =
-        server_start(w, "--idle-timeout", "100ms", "--frame-timeout", "100ms", "--send-timeout", "0", NULL);
+    struct server *s = server_start(w, "--idle-timeout", "1s", "--frame-timeout", "1s", "--send-timeout", "0", NULL);
     struct traffic t;
     unsigned seed = 5;
     traffic_init(w, &t, 400 * 100004);
@@ -396,7 +395,7 @@ static void peer_when_paused_is_not_ended_by_the_deadlines_of_reading(void **sta
     size_t sent = peer_stuff(fd, &t, &error);
     assert_int_equal(error, 0);
     assert_true(sent < t.request_size);
-    usleep(400000);
+    usleep(2500000);
     assert_true(server_counter(s, "pauses") > 0);
     uint8_t *got = world_alloc(w, t.answer_size);
     peer_exchange(fd, t.request + sent, t.request_size - sent, 65536, got, t.answer_size);
