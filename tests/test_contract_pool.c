@@ -481,25 +481,45 @@ static void c06_slices_that_a_close_gives_back_do_not_wake_the_handle(void **sta
 }
 
 /* The first stands aside, the others wait for its place. */
+static struct pro_handle *three_without_credit(struct world *w, struct record *r[3])
+{
+    struct pro_pool *pool = small_pool(w, 1024, 4, 4);
+    int far;
+    struct pro_handle *near = world_tcp(w, &far);
+    for (unsigned i = 0; i < 3; i++) {
+        r[i] = world_record(w);
+        pro_recv_multi(near, record_begin(r[i]), pool, 0, on_record);
+    }
+    world_turns(w, 2);
+    return near;
+}
+
+static void c04_multishots_without_credit_all_end_when_cancelled(void **state)
+{
+    struct world *w = *state;
+    struct record *r[3];
+    pro_cancel_all(three_without_credit(w, r));
+    for (unsigned i = 0; i < 3; i++) {
+        RUN_UNTIL(w, r[i]->finals == 1);
+        assert_int_equal(r[i]->last.res, -ECANCELED);
+    }
+}
+
 static void c06_multishots_without_credit_all_end_at_a_close(void **state)
 {
     struct world *w = *state;
-    struct pro_pool *pool = small_pool(w, 1024, 4, 4);
-    for (unsigned turns = 0; turns < 3; turns++) {
-        struct record *r[3];
-        int far;
-        struct pro_handle *near = world_tcp(w, &far);
-        for (unsigned i = 0; i < 3; i++) {
-            r[i] = world_record(w);
-            pro_recv_multi(near, record_begin(r[i]), pool, 0, on_record);
-        }
-        world_turns(w, turns);
-        if (turns == 2)
-            pro_cancel_all(near);
-        assert_int_equal(world_close_handle(w, near), 0);
-        for (unsigned i = 0; i < 3; i++)
-            assert_int_equal(r[i]->last.res, -ECANCELED);
-    }
+    struct record *r[3];
+    assert_int_equal(world_close_handle(w, three_without_credit(w, r)), 0);
+    assert_int_equal(r[0]->finals + r[1]->finals + r[2]->finals, 3);
+}
+
+static void c13_multishots_without_credit_all_end_at_a_pull_down(void **state)
+{
+    struct world *w = *state;
+    struct record *r[3];
+    three_without_credit(w, r);
+    world_shut(w);
+    assert_int_equal(r[0]->finals + r[1]->finals + r[2]->finals, 3);
 }
 
 static void c04_slices_that_a_cancel_gives_back_do_not_wake_the_handle(void **state)
@@ -646,7 +666,9 @@ int main(void)
         TEST(c07_receive_when_the_pool_is_dry_waits_and_resumes),
         TEST(c07_receives_when_many_wait_for_memory_all_get_theirs),
         TEST(c06_slices_that_a_close_gives_back_do_not_wake_the_handle),
+        TEST(c04_multishots_without_credit_all_end_when_cancelled),
         TEST(c06_multishots_without_credit_all_end_at_a_close),
+        TEST(c13_multishots_without_credit_all_end_at_a_pull_down),
         TEST(c04_slices_that_a_cancel_gives_back_do_not_wake_the_handle),
         TEST(c13_slices_that_a_pull_down_gives_back_do_not_wake_the_handle),
         TEST(c07_end_when_the_pool_was_dry_comes_at_last),
