@@ -39,7 +39,7 @@ static int explain(char error[LISTEN_ERROR_SIZE], const struct address *address,
 /* False when it was waited long enough. */
 static bool wait_a_little(unsigned *tries)
 {
-    static const struct timespec pause = {0, 20 * 1000 * 1000};
+    static const struct timespec pause = {.tv_nsec = 20000000L};
     nanosleep(&pause, NULL);
     return ++*tries < 50;
 }
