@@ -3,8 +3,8 @@
  * proactor: completion-based asynchronous I/O for Linux.
  *
  * You start an operation and go on; when the kernel has *completed* it, its continuation is called with the
- * result. Behind the same calls stand io_uring (completions come from the kernel) and epoll (readiness is turned
- * into completions). Nothing in a program changes with the backend.
+ * result. Behind the same calls stand io_uring (completions come from the kernel), epoll (readiness is turned into
+ * completions) and a simulated world for tests (<proactor/sim.h>). Nothing in a program changes with the backend.
  *
  *      struct pro_loop *loop;
  *      pro_loop_new(NULL, &loop);                            one loop, one thread
@@ -103,6 +103,7 @@ struct pro_loop;
 struct pro_pool;
 struct pro_remote;
 struct pro_op;
+struct pro_sim;
 
 /* ------------------------------------------------------------------------------------------------------------
  * Results
@@ -213,6 +214,7 @@ enum pro_backend_kind {
     PRO_BACKEND_AUTO,     /* io_uring, else epoll with the reason in pro_loop_describe */
     PRO_BACKEND_IO_URING, /* fails if it is not available */
     PRO_BACKEND_EPOLL,
+    PRO_BACKEND_SIM, /* a simulated world, see <proactor/sim.h> */
 };
 
 /* Memory for everything the library allocates. `align` is a power of two. `free` gets the size that was asked for.
@@ -244,13 +246,11 @@ struct pro_config {
     uint32_t turn_bytes;            /* bytes received after which a turn ends; default 256 KiB (12) */
     uint64_t features_off;          /* PRO_FEATURE_ bits */
     struct pro_allocator allocator; /* default: aligned_alloc and free */
+    struct pro_sim *sim;            /* the world, for PRO_BACKEND_SIM */
 };
 #define PRO_CONFIG_INIT                                                                                                \
     {                                                                                                                  \
-        sizeof(struct pro_config), PRO_BACKEND_AUTO, 0, 0, 0, 0, 0,                                                    \
-        {                                                                                                              \
-            NULL, NULL, NULL                                                                                           \
-        }                                                                                                              \
+        sizeof(struct pro_config), PRO_BACKEND_AUTO, 0, 0, 0, 0, 0, {NULL, NULL, NULL}, NULL                           \
     }
 
 /* Makes a loop. `config` may be NULL and is not kept. Fails with -EINVAL (a config that makes no sense), -ENOMEM,
@@ -280,7 +280,7 @@ PRO_API uint64_t pro_now(const struct pro_loop *loop);
  * "epoll: io_uring_setup: EPERM (…)". Lives as long as the loop. */
 PRO_API const char *pro_loop_describe(const struct pro_loop *loop);
 
-/* PRO_BACKEND_IO_URING or PRO_BACKEND_EPOLL. */
+/* Never PRO_BACKEND_AUTO. */
 PRO_API enum pro_backend_kind pro_loop_backend(const struct pro_loop *loop);
 
 /* A descriptor that is readable while pro_run has work: poll it in a foreign loop, and call pro_run(loop,

@@ -49,6 +49,8 @@ int proi_backend_select(struct pro_loop *loop, const struct pro_config *config)
             return -EINVAL;
         kind = *wish == 'i' ? PRO_BACKEND_IO_URING : PRO_BACKEND_EPOLL;
     }
+    if (kind == PRO_BACKEND_SIM)
+        return try_backend(loop, &proi_backend_sim, config);
     if (kind == PRO_BACKEND_EPOLL)
         return try_backend(loop, &proi_backend_epoll, config);
     int r = try_backend(loop, &proi_backend_uring, config);

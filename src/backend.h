@@ -78,7 +78,8 @@ struct proi_backend {
     void (*forget_pool)(struct pro_loop *loop, struct pro_pool *pool);
 
     uint64_t (*now)(const struct pro_loop *loop); /* CLOCK_MONOTONIC, ns */
-    /* A descriptor, the caller's, which ends wait() when written to as an eventfd; watched until fini. */
+    /* A descriptor, the caller's, which ends wait() when written to as an eventfd; watched until fini. NULL: wait() looks
+     * at proi_post_pending() itself. */
     int (*waker)(struct pro_loop *loop);
     /* For pro_loop_fd: a descriptor that is readable once something completed; and a note that nothing but an event or
      * the time `until` (0: at once) needs a run. */
@@ -88,7 +89,7 @@ struct proi_backend {
     const struct proi_control *control;
 };
 
-extern const struct proi_backend proi_backend_uring, proi_backend_epoll;
+extern const struct proi_backend proi_backend_uring, proi_backend_epoll, proi_backend_sim;
 extern const struct proi_control proi_control_kernel;
 uint64_t proi_kernel_now(const struct pro_loop *loop);
 

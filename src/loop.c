@@ -96,9 +96,9 @@ void proi_loop_check(const struct pro_loop *loop)
 
 static bool config_ok(const struct pro_config *c)
 {
-    bool both = !c->allocator.alloc == !c->allocator.free;
-    return c->size >= sizeof *c && both && c->backend <= PRO_BACKEND_EPOLL && c->entries <= 32768 &&
-           (c->entries & (c->entries - 1)) == 0 && c->completion_entries <= 65536;
+    bool both = !c->allocator.alloc == !c->allocator.free, sim = c->backend == PRO_BACKEND_SIM;
+    return c->size >= sizeof *c && both && c->backend <= PRO_BACKEND_SIM && sim == (c->sim != NULL) &&
+           c->entries <= 32768 && (c->entries & (c->entries - 1)) == 0 && c->completion_entries <= 65536;
 }
 
 int pro_loop_new(const struct pro_config *config, struct pro_loop **ret_loop)

@@ -407,3 +407,22 @@ void pro_pool_stats(const struct pro_pool *pool, struct pro_pool_stats *ret_stat
     };
     memcpy(ret_stats, &stats, size < sizeof stats ? size : sizeof stats);
 }
+
+const char *proi_pool_audit(const struct pro_pool *pool)
+{
+    uint32_t lent = 0, references = 0, free_buffers = 0, free_slices = 0;
+    for (uint32_t i = 0; i < pool->buffers; i++) {
+        const struct pro_buffer *buffer = proi_pool_buffer(pool, i);
+        lent += buffer->references > 0;
+        references += buffer->references;
+    }
+    for (const struct pro_buffer *buffer = pool->free; buffer; buffer = buffer->next)
+        free_buffers++;
+    for (const struct pro_slice *slice = pool->slices; slice; slice = slice->next)
+        free_slices++;
+    if (lent != pool->lent || references != pool->slices_lent)
+        return "its references are not its slices";
+    if (free_buffers + lent != pool->buffers)
+        return "a buffer is neither free nor lent";
+    return free_slices + references == pool->buffers * SLICES_PER_BUFFER ? NULL : "a slice is neither free nor lent";
+}

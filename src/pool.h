@@ -71,6 +71,9 @@ struct pro_slice *proi_pool_lend(struct pro_buffer *buffer, struct pro_handle *h
 /* Whatever the backend had is the pool's again. */
 void proi_pool_reclaim(struct pro_pool *pool);
 
+/* What is wrong with its counts, or NULL. The backend holds no buffer. */
+const char *proi_pool_audit(const struct pro_pool *pool);
+
 /* The handle is closed: what it holds stays lent, and is nobody's. */
 void proi_pool_orphan(struct pro_handle *handle);
 /* The loop goes. */

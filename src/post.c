@@ -20,7 +20,7 @@ struct pro_remote {
     _Atomic(struct pro_op *) inbox;
     atomic_bool asleep, woken;
     atomic_uint references;
-    int waker;
+    int waker;             /* -1: the backend looks for itself */
     struct pro_loop *loop; /* of the posted operations; not looked into */
     const uint8_t *guard;
     struct pro_allocator allocator;
@@ -41,7 +41,8 @@ static void unref(struct pro_remote *remote)
     if (atomic_fetch_sub_explicit(&remote->references, 1, memory_order_acq_rel) != 1)
         return;
     struct pro_allocator allocator = remote->allocator;
-    close(remote->waker);
+    if (remote->waker >= 0)
+        close(remote->waker);
     proi_guard_free(remote->guard);
     proi_free(&allocator, remote, sizeof *remote);
 }
@@ -64,8 +65,8 @@ static struct pro_remote *remote_new(struct pro_loop *loop)
     atomic_init(&remote->references, 1);
     atomic_init(&remote->inbox, loop->freeing ? CLOSED : NULL);
     remote->guard = proi_guard_new();
-    remote->waker = loop->backend->waker(loop);
-    if (remote->waker >= 0 && remote->guard)
+    remote->waker = loop->backend->waker ? loop->backend->waker(loop) : -1;
+    if ((remote->waker >= 0 || !loop->backend->waker) && remote->guard)
         return remote;
     if (remote->waker >= 0)
         close(remote->waker);
@@ -86,7 +87,7 @@ struct pro_remote *pro_remote_get(struct pro_loop *loop)
 
 static void wake(struct pro_remote *remote)
 {
-    if (!atomic_exchange(&remote->asleep, false))
+    if (!atomic_exchange(&remote->asleep, false) || remote->waker < 0)
         return;
     int saved = errno; /* a signal handler must not change it */
     uint64_t one = 1;
@@ -155,13 +156,17 @@ bool proi_post_take(struct pro_loop *loop)
     return atomic_load_explicit(&remote->woken, memory_order_relaxed) && atomic_exchange(&remote->woken, false);
 }
 
-bool proi_post_sleep(struct pro_loop *loop)
+bool proi_post_pending(const struct pro_loop *loop)
 {
     struct pro_remote *remote = loop->remote;
-    if (!remote)
-        return true;
-    atomic_store(&remote->asleep, true);
-    return (!atomic_load(&remote->inbox) || loop->freeing) && !atomic_load(&remote->woken);
+    return remote && ((atomic_load(&remote->inbox) && !loop->freeing) || atomic_load(&remote->woken));
+}
+
+bool proi_post_sleep(struct pro_loop *loop)
+{
+    if (loop->remote)
+        atomic_store(&loop->remote->asleep, true);
+    return !proi_post_pending(loop);
 }
 
 void proi_post_close(struct pro_loop *loop)

@@ -8,6 +8,8 @@
 bool proi_post_take(struct pro_loop *loop);
 /* Announces that the loop goes to sleep; false if it must not, because there is something in the box. */
 bool proi_post_sleep(struct pro_loop *loop);
+/* Whether there is something in the box. */
+bool proi_post_pending(const struct pro_loop *loop);
 /* No more posts; those in the box end -ECANCELED. */
 void proi_post_close(struct pro_loop *loop);
 /* The loop's own reference goes. */
