@@ -562,7 +562,7 @@ static uint64_t next_time(const struct pro_sim *sim)
 {
     uint64_t next = sim->heap_count > 0 ? sim->heap[1]->at : UNLIMITED;
     for (const struct sim_loop *loop = sim->deep ? NULL : sim->loops; loop; loop = loop->next)
-        if (loop->due < next && !proi_sim_loop_due(loop, sim->now))
+        if (loop->due < next && loop->due > sim->now) /* a loop that runs is not due, and its time may have passed */
             next = loop->due;
     return next;
 }
