@@ -42,6 +42,8 @@ void proi_sim_net_init(struct pro_sim *sim, const struct pro_sim_config *config)
 {
     struct sim_net *net = proi_world_alloc(sim, sizeof *net);
     net->first = config->first_descriptor ? config->first_descriptor : FIRST_DESCRIPTOR;
+    if (net->first == PRO_SIM_FROM_0)
+        net->first = 0;
     net->limit = config->descriptors ? config->descriptors : MOST_DESCRIPTORS;
     net->buffer = config->socket_buffer ? config->socket_buffer : BUFFER;
     net->last_closed = UINT32_MAX;

@@ -43,7 +43,8 @@ static bool config_ok(const struct pro_sim_config *c)
     bool walks = c->front == PRO_SIM_WALK;
     return c->size >= sizeof *c && c->front <= PRO_SIM_WALK && walks == (c->walk != NULL) &&
            (c->bytes || c->byte_count == 0) && !c->allocator.alloc == !c->allocator.free &&
-           c->first_descriptor <= INT32_MAX / 2 && c->descriptors <= INT32_MAX / 2;
+           (c->first_descriptor <= INT32_MAX / 2 || c->first_descriptor == PRO_SIM_FROM_0) &&
+           c->descriptors <= INT32_MAX / 2;
 }
 
 void pro_sim_faults(struct pro_sim_config *config, uint16_t rate)

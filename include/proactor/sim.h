@@ -112,7 +112,8 @@ struct pro_sim_config {
     uint64_t latency_ns;       /* of what crosses the network: from here ... */
     uint64_t jitter_ns;        /* ... to that much more. Default of both: none, what is sent has arrived */
     uint32_t socket_buffer;    /* bytes a connection holds in each direction; default 64 KiB */
-    uint32_t first_descriptor; /* default 2^20, so that no kernel call takes one of the world's for its own */
+    uint32_t first_descriptor; /* default 2^20, so that no kernel call takes one of the world's for its own;
+                                  PRO_SIM_FROM_0 for 0 */
     uint32_t descriptors;      /* open at once, at most; default 2^22 */
     uint32_t audit_every;      /* steps between two looks at every buffer and handle; default 1 in a walk, else 64 */
     uint64_t memory;           /* bytes of pro_sim_allocator, at most; default no limit */
@@ -122,6 +123,7 @@ struct pro_sim_config {
     const char *replay;             /* a command line for people, printed when the world fails */
     struct pro_allocator allocator; /* of the world itself; default: aligned_alloc and free */
 };
+#define PRO_SIM_FROM_0 UINT32_MAX
 /* PRO_SIM_SEED with seed 0, no latency, no faults. */
 #define PRO_SIM_CONFIG_INIT                                                                                            \
     {                                                                                                                  \
