@@ -179,7 +179,7 @@ static struct descriptors *descriptors_now(void)
 unsigned descriptor_count(void)
 {
     struct descriptors *now = descriptors_now();
-    unsigned count = now->count;
+    unsigned count = now->count + world_sim_descriptors();
     free(now);
     return count;
 }
@@ -223,32 +223,57 @@ static void on_alarm(int number)
     _exit(2);
 }
 
-static enum pro_backend_kind chosen_backend(void)
+static enum pro_backend_kind chosen_backend;
+
+/* To the library the environment's `sim` means nothing. */
+static void choose_backend(void)
 {
     const char *name = getenv("PROACTOR_BACKEND");
-    if (!name || !*name || strcmp(name, "auto") == 0)
-        return PRO_BACKEND_AUTO;
-    if (strcmp(name, "io_uring") == 0)
-        return PRO_BACKEND_IO_URING;
-    if (strcmp(name, "epoll") == 0)
-        return PRO_BACKEND_EPOLL;
-    fprintf(stderr, "harness: PROACTOR_BACKEND=%s is not known\n", name);
-    exit(1);
+    if (!name || !*name || strcmp(name, "auto") == 0) {
+        chosen_backend = PRO_BACKEND_AUTO;
+    } else if (strcmp(name, "io_uring") == 0) {
+        chosen_backend = PRO_BACKEND_IO_URING;
+    } else if (strcmp(name, "epoll") == 0) {
+        chosen_backend = PRO_BACKEND_EPOLL;
+    } else if (strcmp(name, "sim") == 0) {
+        chosen_backend = PRO_BACKEND_SIM;
+        unsetenv("PROACTOR_BACKEND");
+    } else {
+        fprintf(stderr, "harness: PROACTOR_BACKEND=%s is not known\n", name);
+        exit(1);
+    }
+}
+
+static struct world *world_new(void)
+{
+    struct world *w = calloc(1, sizeof *w);
+    assert_non_null(w);
+    ledger_init(&w->ledger);
+    w->config = (struct pro_config)PRO_CONFIG_INIT;
+    w->config.backend = chosen_backend;
+    w->config.allocator = ledger_allocator(&w->ledger);
+    if (chosen_backend == PRO_BACKEND_SIM)
+        world_sim_open(w);
+    return w;
 }
 
 static void require_backend(void)
 {
-    struct pro_config config = PRO_CONFIG_INIT;
-    struct pro_loop *loop;
-    config.backend = chosen_backend();
-    int error = pro_loop_new(&config, &loop);
+    struct world *w = world_new();
+    if (world_is_sim(w) && !harness_calls_are_led()) {
+        fprintf(stderr, "skipped: this program's calls do not lead to a simulated world\n");
+        exit(SKIPPED);
+    }
+    int error = pro_loop_new(&w->config, &w->loop);
     if (error < 0) {
         fprintf(stderr, "skipped: the backend does not start here: %s (%s)\n", pro_error_name(error),
                 pro_error_text(error));
         exit(SKIPPED);
     }
-    print_message("# %s\n", pro_loop_describe(loop));
-    pro_loop_free(loop);
+    print_message("# %s\n", pro_loop_describe(w->loop));
+    pro_loop_free(w->loop);
+    world_sim_shut(w);
+    free(w);
 }
 
 /* A network of our own, where we may make one: its ports are not used up by the connections that other programs have
@@ -256,7 +281,7 @@ static void require_backend(void)
 static void own_network(void)
 {
     struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP | IFF_RUNNING};
-    if (unshare(CLONE_NEWNET) < 0)
+    if (chosen_backend == PRO_BACKEND_SIM || unshare(CLONE_NEWNET) < 0)
         return;
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -279,6 +304,7 @@ int harness_run(const char *file, const struct CMUnitTest *tests, size_t count)
         cmocka_set_skip_filter(getenv("HARNESS_SKIP"));
     signal(SIGALRM, on_alarm);
     alarm(guard_seconds);
+    choose_backend();
     own_network();
     require_backend();
     const char *slash = strrchr(file, '/');
@@ -298,17 +324,6 @@ struct owned {
     struct owned *next;
     int fd;
 };
-
-static struct world *world_new(void)
-{
-    struct world *w = calloc(1, sizeof *w);
-    assert_non_null(w);
-    ledger_init(&w->ledger);
-    w->config = (struct pro_config)PRO_CONFIG_INIT;
-    w->config.backend = chosen_backend();
-    w->config.allocator = ledger_allocator(&w->ledger);
-    return w;
-}
 
 void world_open(struct world *w)
 {
@@ -382,8 +397,9 @@ int world_teardown(void **state)
     }
     world_shut(w);
     world_free(w);
+    bool clean = world_sim_shut(w);
     struct descriptors *after = descriptors_now();
-    bool clean = descriptors_match(w->before, after);
+    clean &= descriptors_match(w->before, after);
     clean &= ledger_is_empty(&w->ledger);
     free(after);
     free(w->before);
@@ -646,7 +662,7 @@ static void read_to_end(int fd, char *text, size_t size)
 int in_child(void (*body)(void *context), void *context, char *ret_stderr, size_t size)
 {
     int ends[2], status = -1;
-    assert_int_equal(pipe2(ends, O_CLOEXEC), 0);
+    kernel_pipe(ends);
     fflush(NULL);
     pid_t pid = fork();
     assert_true(pid >= 0);

@@ -27,6 +27,9 @@
  * stack: take handles, records and buffers from the world. (On the stack they are fine if nothing is in flight on
  * them when the test returns, and if it dies on an assertion before that, the report may end in a crash.)
  *
+ * PROACTOR_BACKEND=sim gives every test a simulated world of its own, in which nothing goes wrong and nothing takes
+ * time; sim_calls.c leads the test's system calls there.
+ *
  * No test looks at the wall clock. A test that is stuck is named and killed after HARNESS_GUARD seconds (60).
  * HARNESS_ONLY and HARNESS_SKIP, patterns with * and ?, choose among the tests of a program.
  * Without the backend that PROACTOR_BACKEND names the program ends with 77, which meson shows as a skip.
@@ -47,6 +50,7 @@
 #include <stdio.h>
 
 #include <proactor.h>
+#include <proactor/sim.h>
 
 /* ------------------------------------------------------------------------------------------------------------
  * The ledger: an allocator that counts, checks what comes back, and fails when told
@@ -79,11 +83,13 @@ struct world {
     struct pro_loop *loop;
     struct pro_config config; /* the backend of PROACTOR_BACKEND, the ledger as allocator */
     struct ledger ledger;
-    const char *note;       /* world_note */
-    int running;            /* inside world_run */
-    struct lent *memory;    /* world_alloc */
-    struct record *records; /* world_record */
-    struct owned *owned;    /* world_own */
+    struct pro_sim *sim;     /* of backend sim, else NULL */
+    uint64_t sim_heap_calls; /* of malloc and its kin, for its own memory */
+    const char *note;        /* world_note */
+    int running;             /* inside world_run */
+    struct lent *memory;     /* world_alloc */
+    struct record *records;  /* world_record */
+    struct owned *owned;     /* world_own */
     struct pro_pool *pools[8];
     unsigned pool_count;
     struct descriptors *before;
@@ -200,6 +206,8 @@ void tcp_pair(int fds[2]);
 void unix_pair(int fds[2]);
 /* A non-blocking TCP connection to `address`, made at once (loopback); owned by nobody yet. */
 int tcp_connect(const struct sockaddr_storage *address, socklen_t length);
+/* A pipe of the kernel's on every backend, close-on-exec: for talking to other processes. */
+void kernel_pipe(int ends[2]);
 /* The smallest buffers the kernel gives, so that little data fills them. */
 void shrink_buffers(int fd);
 void write_all(int fd, const void *data, size_t size);
@@ -209,7 +217,7 @@ int read_now(int fd, void *data, size_t size);
 uint8_t pattern_byte(uint64_t position);
 void pattern_fill(void *data, size_t size, uint64_t position);
 bool pattern_holds(const void *data, size_t size, uint64_t position);
-/* Descriptors of the process, those of an opendir not counted. */
+/* Descriptors of the process, those of an opendir not counted, and of its simulated world. */
 unsigned descriptor_count(void);
 
 /* ------------------------------------------------------------------------------------------------------------
@@ -232,5 +240,26 @@ void harness_dies(void (*body)(struct world *w), const char *name, const char *t
 unsigned long stress(unsigned long full);
 /* Which backend the world's loop runs on. */
 bool world_is_uring(const struct world *w);
+bool world_is_sim(const struct world *w);
+/* For tests of what a kernel does and no contract says. */
+void skip_on_sim(const struct world *w);
+
+/* ------------------------------------------------------------------------------------------------------------
+ * Backend sim, among the parts of the harness
+ * ------------------------------------------------------------------------------------------------------------ */
+
+enum { HARNESS_DESCRIPTORS = 8192 }; /* that a simulated world may have */
+
+/* Where plain calls make descriptors: NULL is the kernel. */
+struct pro_sim *harness_sim(void);
+int harness_first_descriptor(void);
+/* Returns what it was. */
+struct pro_sim *harness_set_sim(struct pro_sim *sim);
+/* Whether sim_calls.c is linked. */
+bool harness_calls_are_led(void);
+/* Gives `w` a simulated world, and frees it, or says what was left open there. */
+void world_sim_open(struct world *w);
+bool world_sim_shut(struct world *w);
+unsigned world_sim_descriptors(void);
 
 #endif

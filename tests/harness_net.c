@@ -84,6 +84,14 @@ void unix_pair(int fds[2])
     assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds), 0);
 }
 
+void kernel_pipe(int ends[2])
+{
+    struct pro_sim *sim = harness_set_sim(NULL);
+    int r = pipe2(ends, O_CLOEXEC);
+    harness_set_sim(sim);
+    assert_int_equal(r, 0);
+}
+
 void shrink_buffers(int fd)
 {
     int least = 1;

@@ -18,6 +18,12 @@ typedef void close_fn(struct pro_handle *handle, struct pro_op *op, pro_fn *done
  * Close, abort and release end what is in flight
  * ------------------------------------------------------------------------------------------------------------ */
 
+/* An abort is an event for a poll, which may tell of it. */
+static bool hears_of_aborts(const struct scene *s)
+{
+    return strncmp(s->kind->name, "poll", 4) == 0;
+}
+
 /* Starts the operation of the scene, lets `turns` pass, and ends the handle; the operation's final comes first. */
 static struct record *end_handle(struct scene *s, close_fn *end, unsigned turns)
 {
@@ -30,7 +36,7 @@ static struct record *end_handle(struct scene *s, close_fn *end, unsigned turns)
     RUN_UNTIL(s->w, close->finals == 1);
     s->handle = NULL;
     assert_int_equal(s->r->finals, 1);
-    assert_int_equal(s->r->completions, 1);
+    assert_true(s->r->completions == 1 || (end == pro_abort && hears_of_aborts(s)));
     assert_true(s->r->order < close->order);
     if (s->before && s->kind->flags & KIND_QUEUED)
         assert_true(s->before->finals == 1 && s->before->order < close->order);
@@ -73,7 +79,7 @@ static void abort_later(struct scene *s)
         return;
     struct record *close = end_handle(s, pro_abort, 3);
     assert_int_equal(close->last.res, 0);
-    assert_true(s->r->last.res < 0);
+    assert_true(s->r->last.res < 0 || (hears_of_aborts(s) && s->r->last.res & POLLHUP));
     assert_false(scene_fd_is_open(s));
 }
 
@@ -365,7 +371,7 @@ static void take_the_number(struct record *r, struct pro_result result)
 {
     struct reuse *u = r->context;
     assert_int_equal(result.res, 0);
-    tcp_pair(u->stolen);
+    unix_pair(u->stolen);
     write_all(u->stolen[1], "untouched", 9);
     write_all(u->stolen[0], "untouched", 9);
 }
@@ -575,7 +581,7 @@ static void c06_abort_on_what_is_no_connection_is_a_close(void **state)
     assert_int_equal(pipe(ends), 0);
     abort_plain(w, ends[0]);
     abort_plain(w, ends[1]);
-    abort_plain(w, open("/dev/null", O_RDONLY));
+    abort_plain(w, world_is_sim(w) ? pro_sim_file(w->sim, "", 0) : open("/dev/null", O_RDONLY));
     abort_plain(w, socket(AF_INET, SOCK_STREAM, 0));
     abort_plain(w, socket(AF_INET, SOCK_DGRAM, 0));
     unix_pair(ends);

@@ -14,9 +14,11 @@
 #include <unistd.h>
 
 /* An unnamed regular file with `text` in it, standing at its start; a memfd refuses epoll as a file on disk does. */
-static int file_with(const char *text)
+static int file_with(const struct world *w, const char *text)
 {
     char name[] = "/tmp/proactor-test-XXXXXX";
+    if (world_is_sim(w))
+        return pro_sim_file(w->sim, text, strlen(text));
     int fd = mkstemp(name);
     assert_true(fd >= 0);
     unlink(name);
@@ -48,7 +50,7 @@ static struct pro_result write_once(struct world *w, struct pro_handle *near, co
 static void file_when_read_as_a_stream_moves_on_to_its_end(void **state)
 {
     struct world *w = *state;
-    struct pro_handle *near = world_adopt(w, file_with("hello, world"));
+    struct pro_handle *near = world_adopt(w, file_with(w, "hello, world"));
     char data[16] = "";
     assert_int_equal(read_once(w, near, data, 5, PRO_STREAM).res, 5);
     assert_memory_equal(data, "hello", 5);
@@ -62,7 +64,7 @@ static void file_when_read_as_a_stream_moves_on_to_its_end(void **state)
 static void file_when_read_at_a_position_stays_where_it_stands(void **state)
 {
     struct world *w = *state;
-    struct pro_handle *near = world_adopt(w, file_with("hello, world"));
+    struct pro_handle *near = world_adopt(w, file_with(w, "hello, world"));
     char data[16] = "";
     assert_int_equal(read_once(w, near, data, 16, 7).res, 5);
     assert_memory_equal(data, "world", 5);
@@ -76,7 +78,7 @@ static void file_when_read_at_a_position_stays_where_it_stands(void **state)
 static void file_when_written_holds_it(void **state)
 {
     struct world *w = *state;
-    int fd = file_with("..........");
+    int fd = file_with(w, "..........");
     struct pro_handle *near = world_adopt(w, fd);
     char data[16] = "";
     assert_int_equal(write_once(w, near, "abc", 4).res, 3);
@@ -91,7 +93,8 @@ static void file_when_written_holds_it(void **state)
 static void file_when_used_beyond_four_gigabytes_keeps_its_places(void **state)
 {
     struct world *w = *state;
-    int fd = file_with("");
+    skip_on_sim(w); /* whose files have no holes */
+    int fd = file_with(w, "");
     struct pro_handle *near = world_adopt(w, fd);
     char data[8] = "";
     uint64_t far_out = (UINT64_C(5) << 30) + 3;
@@ -105,7 +108,8 @@ static void file_when_used_beyond_four_gigabytes_keeps_its_places(void **state)
 static void standard_input_when_a_file_is_read_to_its_end(void **state)
 {
     struct world *w = *state;
-    int saved = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 100), fd = file_with("from a file");
+    skip_on_sim(w);
+    int saved = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, 100), fd = file_with(w, "from a file");
     assert_int_equal(dup2(fd, STDIN_FILENO), STDIN_FILENO);
     close(fd);
     struct pro_handle *near = world_adopt(w, STDIN_FILENO);
@@ -124,6 +128,7 @@ static void file_when_it_cannot_says_why(void **state)
 {
     struct world *w = *state;
     char data[4];
+    skip_on_sim(w);
     struct pro_handle *dir = world_adopt(w, open("/tmp", O_RDONLY | O_DIRECTORY));
     assert_int_equal(read_once(w, dir, data, sizeof data, PRO_STREAM).res, -EISDIR);
     struct pro_handle *full = world_adopt(w, open("/dev/full", O_WRONLY));
@@ -142,7 +147,7 @@ static void reads_of_a_file_when_queued_are_in_order(void **state)
 {
     struct world *w = *state;
     enum { MANY = 10 };
-    struct pro_handle *near = world_adopt(w, file_with("abcdefghij"));
+    struct pro_handle *near = world_adopt(w, file_with(w, "abcdefghij"));
     struct record *r[MANY];
     char *data = world_alloc(w, MANY);
     for (unsigned i = 0; i < MANY; i++) {
@@ -186,6 +191,7 @@ static void pipe_when_read_waits_for_what_is_written(void **state)
 static void terminal_when_read_and_written_passes_lines(void **state)
 {
     struct world *w = *state;
+    skip_on_sim(w);
     int master = posix_openpt(O_RDWR | O_NOCTTY | O_NONBLOCK);
     if (master < 0 || grantpt(master) < 0 || unlockpt(master) < 0)
         skip();
@@ -230,6 +236,7 @@ static void terminal_when_read_and_written_passes_lines(void **state)
 static void read_of_an_eventfd_brings_its_count(void **state)
 {
     struct world *w = *state;
+    skip_on_sim(w);
     int fd = eventfd(0, EFD_NONBLOCK);
     struct pro_handle *near = world_adopt(w, fd);
     struct record *r = world_record(w);
@@ -378,7 +385,7 @@ static void poll_beside_a_receive_disturbs_nothing(void **state)
 static void file_when_polled_is_ready(void **state)
 {
     struct world *w = *state;
-    struct pro_handle *near = world_adopt(w, file_with("abc"));
+    struct pro_handle *near = world_adopt(w, file_with(w, "abc"));
     struct record *r = world_record(w), *multi = world_record(w);
     for (unsigned i = 1; i <= 3; i++) {
         pro_poll(near, record_begin(r), POLLIN, on_record);
