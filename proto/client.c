@@ -347,9 +347,12 @@ static void on_end(struct pro_stream *stream, int error)
     server_gone(client_of(stream), error);
 }
 
-/* What the server wrote before it went may still be there to be read, and `end` comes after it. */
+/* What the server wrote before it went may still be there to be read, and `end` comes after it. But when it was we who
+ * were short of memory, the server is still there, and waits for the rest of a request that cannot be sent any more. */
 static void on_broken(struct pro_stream *stream, int error)
 {
+    if (error == -ENOMEM || error == -ENOBUFS)
+        server_gone(client_of(stream), error);
 }
 
 /* ---- From the beginning to the end ---- */

@@ -2,10 +2,13 @@
  *
  * Clients inside this program: several on one loop, next to the service that they ask; and a loop that is taken away
  * from them at any moment. What a client does with lines is the business of test_client.c.
+ *
+ * sendmsg is wrapped by the linker: the one way in which the epoll backend sends, and what the kernel may refuse.
  */
 #include "harness.h"
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -17,6 +20,17 @@
 #include "service.h"
 
 #define CLIENTS 5
+
+ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
+
+static int refuse_error; /* 0: none */
+
+ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+    errno = refuse_error;
+    return refuse_error ? -1 : __real_sendmsg(fd, message, flags);
+}
 
 /* A client, the far ends of its pipes, and what became of it. */
 struct guest {
@@ -159,6 +173,25 @@ static void input_when_the_server_goes_is_not_read_any_more(void **state)
     rig_close(&rig);
 }
 
+static void request_when_the_kernel_has_no_memory_for_it_ends_the_client(void **state)
+{
+    struct world *w = *state;
+    struct rig rig;
+    rig_open(w, &rig);
+    if (world_is_uring(w)) {
+        rig_close(&rig);
+        skip();
+    }
+    struct guest *guest = guest_start(&rig, 0, &rig.at, "abc\n");
+    refuse_error = ENOBUFS;
+    RUN_UNTIL(w, guest->done); /* the server waits for it, and would for ever */
+    refuse_error = 0;
+    assert_non_null(strstr(guest->failure, ": ENOBUFS ("));
+    assert_non_null(strstr(guest->failure, " with 1 lines unanswered"));
+    assert_done(&rig, guest, "");
+    rig_close(&rig);
+}
+
 /* More lines than the client holds answers, and nobody who reads those: it reads the server no more. */
 static struct guest *guest_start_stuffed(struct rig *rig, unsigned i)
 {
@@ -204,6 +237,7 @@ int main(void)
         TEST_BARE(clients_when_on_one_loop_with_their_service_are_served),
         TEST_BARE(client_when_it_cannot_connect_leaves_the_others_alone),
         TEST_BARE(input_when_the_server_goes_is_not_read_any_more),
+        TEST_BARE(request_when_the_kernel_has_no_memory_for_it_ends_the_client),
         TEST_BARE(loop_when_freed_at_any_turn_ends_its_clients),
     };
     return RUN(tests);
