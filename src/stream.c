@@ -555,6 +555,7 @@ static bool lingering(struct pro_stream *stream)
 }
 
 /* The close needs an idle operation: if `out` is away it is called back, and this called again. */
+/* What should have been sent and was not, must not look like all there was: the peer gets a reset. */
 static void finish(struct pro_stream *stream)
 {
     proi_assert(stream->ending && !has(stream, CLOSING));
@@ -564,7 +565,8 @@ static void finish(struct pro_stream *stream)
         return;
     }
     set(stream, CLOSING);
-    if (stream->ending == PRO_STREAM_ABORT)
+    bool torn = stream->ending <= PRO_STREAM_FLUSH && has(stream, BROKEN);
+    if (stream->ending == PRO_STREAM_ABORT || torn)
         pro_abort(&stream->handle, &stream->out, on_closed);
     else
         pro_close(&stream->handle, &stream->out, on_closed);
