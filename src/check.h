@@ -4,6 +4,13 @@
 
 #include <stdnoreturn.h>
 
+/* Who has more to say when this thread dies: a simulated world, which knows how it came to that. NULL: nobody. */
+struct proi_witness {
+    void (*speak)(void *context);
+    void *context;
+};
+extern _Thread_local struct proi_witness proi_witness;
+
 noreturn void proi_die(const char *kind, const char *what, const char *file, int line);
 
 /* What must hold if the library is right. */

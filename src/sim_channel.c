@@ -45,7 +45,7 @@ static struct sim_flight *flight_at(const struct sim_channel *c, uint32_t i)
 
 static void add_flight(struct pro_sim *sim, struct sim_channel *c, uint32_t size, bool end)
 {
-    uint64_t at = sim->now + proi_sim_latency(sim);
+    uint64_t at = c->instant ? sim->now : sim->now + proi_sim_latency(sim);
     if (c->flight_count == c->flight_room) {
         uint32_t old = c->flight_room;
         c->flights = proi_world_grow(sim, c->flights, &c->flight_room, sizeof *c->flights);
@@ -80,7 +80,7 @@ void proi_sim_channel_send(struct pro_sim *sim, struct sim_channel *c, const str
         left -= run;
     }
     proi_assert(left == 0);
-    for (unsigned pieces = 1; pieces < MOST_PIECES && size > 1 && !c->borders; pieces++) {
+    for (unsigned pieces = 1; pieces < MOST_PIECES && size > 1 && !c->borders && !c->instant; pieces++) {
         if (!pro_sim_chance(sim, PRO_SIM_SEGMENT))
             break;
         uint32_t part = proi_sim_part(sim, size);

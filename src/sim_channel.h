@@ -21,7 +21,7 @@ struct sim_channel {
     uint32_t room, first, held;
     uint32_t arrived; /* of those held */
     uint32_t limit;
-    bool borders, ended;
+    bool borders, ended, instant;
     struct sim_flight *flights; /* a ring */
     uint32_t flight_room, flight_first, flight_count;
     uint32_t whole; /* with borders: flights that have arrived, which are the first ones */

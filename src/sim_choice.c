@@ -106,7 +106,7 @@ bool proi_chance(struct proi_choice *choice, uint16_t rate)
     case PRO_SIM_SEED:
         return next_random(choice) >> 48 < rate;
     case PRO_SIM_BYTES:
-        return next_byte(choice) > 255u - rate / 256u;
+        return next_byte(choice) > 255u - (rate + 255u) / 256u; /* one byte must be able to say yes */
     case PRO_SIM_WALK:
         return walk_choose(choice->walk, 2) == 1;
     case PRO_SIM_CALM:

@@ -107,6 +107,7 @@ static struct sim_node *node_new(struct pro_sim *sim, enum sim_kind kind, int fa
     node->type = (int16_t)type;
     node->number = ++sim->net->numbers;
     node->in.limit = sim->net->buffer;
+    node->in.instant = family != AF_INET && family != AF_INET6;
     node->in.borders = kind == SIM_PACKETS || kind == SIM_DATAGRAMS;
     node->arrival.run = on_arrival;
     node->reset.run = on_reset;
@@ -204,7 +205,7 @@ static void expect_arrival(struct pro_sim *sim, struct sim_node *node)
 
 static bool takes_time(const struct pro_sim *sim, const struct sim_node *node)
 {
-    return (node->family == AF_INET || node->family == AF_INET6) && (sim->latency || sim->jitter);
+    return !node->in.instant && (sim->latency || sim->jitter);
 }
 
 static void arrive(struct pro_sim *sim, struct sim_node *node)

@@ -97,6 +97,8 @@ void pro_sim_free(struct pro_sim *sim)
         pro_sim_fail(sim, "%llu allocations of %llu bytes are still out", (unsigned long long)sim->stats.allocations,
                      (unsigned long long)sim->stats.bytes);
     proi_sim_net_free(sim);
+    if (proi_witness.context == sim)
+        proi_witness = (struct proi_witness){NULL, NULL};
     proi_world_free(sim, sim->heap, sim->heap_room * sizeof *sim->heap);
     proi_world_free(sim, sim->ready, sim->ready_room * sizeof *sim->ready);
     proi_assert(sim->stats.world_bytes == sizeof *sim);
@@ -275,8 +277,10 @@ void pro_sim_note(struct pro_sim *sim, const char *format, ...)
     print(sim, r);
 }
 
-void pro_sim_fail(struct pro_sim *sim, const char *format, ...)
+/* How it came to this: the last events, and how to play them again. */
+static void testify(void *context)
 {
+    const struct pro_sim *sim = context;
     char line[160], history[4096];
     uint64_t first = sim->stats.events > TAIL ? sim->stats.events - TAIL : 0;
     fflush(stdout);
@@ -284,19 +288,25 @@ void pro_sim_fail(struct pro_sim *sim, const char *format, ...)
         format_line(&sim->records[i % SIM_RECORDS], line, sizeof line);
         fprintf(stderr, "%s\n", line);
     }
-    va_list arguments;
-    va_start(arguments, format);
-    fputs("proactor: the simulation failed: ", stderr);
-    vfprintf(stderr, format, arguments);
-    va_end(arguments);
-    fprintf(stderr, "\nproactor: after %llu events, hash %016llx\n", (unsigned long long)sim->stats.events,
-            (unsigned long long)sim->stats.hash);
+    fprintf(stderr, "proactor: a simulated world ends after %llu events, hash %016llx\n",
+            (unsigned long long)sim->stats.events, (unsigned long long)sim->stats.hash);
     if (sim->choice.front == PRO_SIM_WALK) {
         proi_walk_print(sim->choice.walk, history, sizeof history);
         fprintf(stderr, "proactor: history %s\n", history);
     }
     if (sim->replay)
         fprintf(stderr, "proactor: replay with: %s\n", sim->replay);
+}
+
+void pro_sim_fail(struct pro_sim *sim, const char *format, ...)
+{
+    testify(sim);
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("proactor: the simulation failed: ", stderr);
+    vfprintf(stderr, format, arguments);
+    va_end(arguments);
+    fputs("\n", stderr);
     abort();
 }
 
@@ -600,6 +610,7 @@ static void happen(struct pro_sim *sim, uint32_t window, uint32_t due)
 
 bool proi_sim_step(struct pro_sim *sim, uint64_t until)
 {
+    proi_witness = (struct proi_witness){testify, sim};
     for (;;) {
         uint32_t window = sim->ready_count < WINDOW ? sim->ready_count : WINDOW, due = count_due(sim);
         if (window + due > 0) {
