@@ -110,8 +110,8 @@ _Thread_local struct proi_witness proi_witness;
 
 noreturn void proi_die(const char *kind, const char *what, const char *file, int line)
 {
+    fprintf(stderr, "proactor: %s: %s (%s:%d)\n", kind, what, file, line);
     if (proi_witness.speak)
         proi_witness.speak(proi_witness.context);
-    fprintf(stderr, "proactor: %s: %s (%s:%d)\n", kind, what, file, line);
     abort();
 }

@@ -30,7 +30,8 @@ _Static_assert(sizeof(struct pro_result) == 16, "a result travels in registers")
 enum {
     DEFAULT_TURN_COMPLETIONS = 512,
     DEFAULT_TURN_BYTES = 256 * 1024,
-    RETRY_NS = 1000 * 1000, /* when the kernel has no memory for submissions */
+    RETRY_NS = 1000 * 1000,          /* when the kernel has no memory for submissions */
+    PATIENCE_NS = 100 * 1000 * 1000, /* for which deadlines wait while results are worked off */
 };
 
 /* --- memory, description, guard ------------------------------------------------------------------------------- */
@@ -449,7 +450,9 @@ static void timer_due(struct pro_loop *loop, struct pro_op *op)
     }
 }
 
-static void expire(struct pro_loop *loop)
+/* A deadline comes after the results that were there when it passed, so that a process which stood still does not take
+ * what has arrived in time for late. Timers come at once. */
+static void expire(struct pro_loop *loop, bool deadlines)
 {
     struct pro_op *due = proi_wheel_advance(&loop->wheel, loop->now);
     for (struct pro_op *op = due; op; op = op->time_next)
@@ -460,8 +463,10 @@ static void expire(struct pro_loop *loop)
         op->time_next = NULL;
         if (op->state == PROI_TIMING)
             timer_due(loop, op);
-        else
+        else if (deadlines)
             proi_op_cancel(loop, op, true);
+        else
+            time_set(loop, op, op->time_at);
     }
 }
 
@@ -534,9 +539,11 @@ static void complete(struct pro_loop *loop, struct pro_op *op)
     op->done(loop, op, (struct pro_result){res, PRO_MORE | flags, NULL});
 }
 
-/* Runs what was there when it began; half the turn belongs to the core's completions, the rest to the backend's. */
+/* Runs what was there when it began; half the turn belongs to the core's completions, the rest to the backend's. Notes
+ * since when it has been behind with those. */
 static uint32_t dispatch(struct pro_loop *loop)
 {
+    bool all = false;
     uint32_t limit = loop->turn_completions, own = (limit + 1) / 2, ran = 0;
     struct proi_event event;
     loop->bytes = 0;
@@ -546,10 +553,12 @@ static uint32_t dispatch(struct pro_loop *loop)
         loop->completions_count--;
         complete(loop, proi_queue_pop(&loop->completions));
     }
-    while (ran < limit && loop->bytes < loop->turn_bytes && loop->backend->reap(loop, &event)) {
+    while (ran < limit && loop->bytes < loop->turn_bytes && !(all = !loop->backend->reap(loop, &event))) {
         proi_handle_event(loop, &event);
         ran++;
     }
+    if (all || !loop->behind_since)
+        loop->behind_since = all ? 0 : loop->now;
     return ran;
 }
 
@@ -569,8 +578,11 @@ static int turn(struct pro_loop *loop, bool wait)
         return r;
     loop->now = loop->backend->now(loop);
     woken |= proi_post_take(loop);
-    expire(loop);
-    return (int)dispatch(loop) + woken;
+    expire(loop, false);
+    int ran = (int)dispatch(loop);
+    if (loop->wheel.due && (!loop->behind_since || loop->now - loop->behind_since >= PATIENCE_NS))
+        expire(loop, true);
+    return ran + woken;
 }
 
 static bool alive(const struct pro_loop *loop)

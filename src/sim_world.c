@@ -283,12 +283,11 @@ static void testify(void *context)
     const struct pro_sim *sim = context;
     char line[160], history[4096];
     uint64_t first = sim->stats.events > TAIL ? sim->stats.events - TAIL : 0;
-    fflush(stdout);
     for (uint64_t i = first; i < sim->stats.events; i++) {
         format_line(&sim->records[i % SIM_RECORDS], line, sizeof line);
         fprintf(stderr, "%s\n", line);
     }
-    fprintf(stderr, "proactor: a simulated world ends after %llu events, hash %016llx\n",
+    fprintf(stderr, "proactor: after %llu events, hash %016llx\n",
             (unsigned long long)sim->stats.events, (unsigned long long)sim->stats.hash);
     if (sim->choice.front == PRO_SIM_WALK) {
         proi_walk_print(sim->choice.walk, history, sizeof history);
@@ -300,13 +299,13 @@ static void testify(void *context)
 
 void pro_sim_fail(struct pro_sim *sim, const char *format, ...)
 {
-    testify(sim);
     va_list arguments;
     va_start(arguments, format);
     fputs("proactor: the simulation failed: ", stderr);
     vfprintf(stderr, format, arguments);
     va_end(arguments);
     fputs("\n", stderr);
+    testify(sim);
     abort();
 }
 

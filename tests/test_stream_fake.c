@@ -576,7 +576,7 @@ static void queue_when_each_answer_writes_again_is_answered_once_a_turn(void **s
     assert_int_equal(s.out.flags, 1);
     complete(&s.out, TIMER, -ECANCELED);
     complete(&s.in, RECEIVE, -ECANCELED);
-    complete(&s.out, CLOSE, 0);
+    complete(&s.out, ABORT, 0);
     assert_called("w0(-32) w1(-32) ");
     act = NULL;
     complete(&s.out, TIMER, 0);
@@ -794,7 +794,7 @@ static void closed_when_errors_were_many_tells_the_first(void **state)
     complete(&s.in, RECEIVE, -ECONNRESET);
     complete(&s.out, SEND, -EPIPE);
     end_stream(PRO_STREAM_LINGER);
-    complete(&s.out, CLOSE, 0);
+    complete(&s.out, ABORT, 0);
     assert_called("end(-104) w0(-32) broken(-32) closed(-104) ");
 }
 
