@@ -422,17 +422,14 @@ static bool sim_reap(struct pro_loop *loop, struct proi_event *ret_event)
 
 /* ---- Turns ---- */
 
-/* Of what can happen now, some does, without anybody's turn. */
+/* Of what can happen now, some does or none, without anybody's turn. */
 static void go_on(struct pro_sim *sim)
 {
     bool deep = sim->deep;
     uint32_t often = sim->choice.front == PRO_SIM_WALK ? 2 : BATCH;
     sim->deep = true;
-    while (proi_sim_busy(sim)) {
+    while (proi_sim_busy(sim) && pro_sim_choose(sim, often) != often - 1)
         proi_sim_step(sim, 0);
-        if (pro_sim_choose(sim, often) == often - 1)
-            break;
-    }
     sim->deep = deep;
 }
 
