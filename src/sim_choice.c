@@ -165,10 +165,11 @@ bool pro_sim_walk_only(struct pro_sim_walk *walk, const char *history)
     return true;
 }
 
-void proi_walk_print(const struct pro_sim_walk *walk, char *out, size_t size)
+void pro_sim_walk_history(const struct pro_sim_walk *walk, char *out, size_t size)
 {
     size_t used = 0;
-    out[0] = '\0';
+    if (size > 0)
+        out[0] = '\0';
     for (size_t i = 0; i < walk->at && used + 12 < size; i++)
         used += (size_t)snprintf(out + used, size - used, i ? ".%u" : "%u", walk->stack[i].choice);
 }

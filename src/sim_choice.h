@@ -19,7 +19,4 @@ uint32_t proi_choose(struct proi_choice *choice, uint32_t count);
 /* Whether something of `rate` in 65536 chances happens. In a walk, anything that has a rate may happen or not. */
 bool proi_chance(struct proi_choice *choice, uint16_t rate);
 
-/* The choices a walk has made in this history, as pro_sim_walk_only reads them. */
-void proi_walk_print(const struct pro_sim_walk *walk, char *out, size_t size);
-
 #endif

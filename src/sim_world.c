@@ -281,8 +281,9 @@ void pro_sim_note(struct pro_sim *sim, const char *format, ...)
 static void testify(void *context)
 {
     const struct pro_sim *sim = context;
-    char line[160], history[4096];
+    char line[160], history[4096] = "";
     uint64_t first = sim->stats.events > TAIL ? sim->stats.events - TAIL : 0;
+    fflush(stdout);
     for (uint64_t i = first; i < sim->stats.events; i++) {
         format_line(&sim->records[i % SIM_RECORDS], line, sizeof line);
         fprintf(stderr, "%s\n", line);
@@ -290,16 +291,17 @@ static void testify(void *context)
     fprintf(stderr, "proactor: after %llu events, hash %016llx\n",
             (unsigned long long)sim->stats.events, (unsigned long long)sim->stats.hash);
     if (sim->choice.front == PRO_SIM_WALK) {
-        proi_walk_print(sim->choice.walk, history, sizeof history);
+        pro_sim_walk_history(sim->choice.walk, history, sizeof history);
         fprintf(stderr, "proactor: history %s\n", history);
     }
     if (sim->replay)
-        fprintf(stderr, "proactor: replay with: %s\n", sim->replay);
+        fprintf(stderr, "proactor: replay with: %s%s%s\n", sim->replay, history[0] ? " " : "", history);
 }
 
 void pro_sim_fail(struct pro_sim *sim, const char *format, ...)
 {
     va_list arguments;
+    fflush(stdout);
     va_start(arguments, format);
     fputs("proactor: the simulation failed: ", stderr);
     vfprintf(stderr, format, arguments);
@@ -580,6 +582,11 @@ static uint64_t next_time(const struct pro_sim *sim)
 bool proi_sim_busy(const struct pro_sim *sim)
 {
     return sim->ready_count > 0 || count_due(sim) > 0;
+}
+
+bool pro_sim_idle(const struct pro_sim *sim)
+{
+    return !proi_sim_busy(sim) && next_time(sim) == UNLIMITED;
 }
 
 void pro_sim_audit(struct pro_sim *sim)

@@ -120,7 +120,7 @@ struct pro_sim_config {
     uint64_t start_ns;         /* what pro_now says first; default one hour */
 
     uint16_t rates[PRO_SIM_FAULTS]; /* in 65536 chances */
-    const char *replay;             /* a command line for people, printed when the world fails */
+    const char *replay;             /* a command line for people, printed when the world fails; a walk adds where */
     struct pro_allocator allocator; /* of the world itself; default: aligned_alloc and free */
 };
 #define PRO_SIM_FROM_0 UINT32_MAX
@@ -149,6 +149,9 @@ PRO_API int pro_sim_run(struct pro_sim *sim, uint64_t until);
 
 /* Things that happen: at most `steps` of them. Returns how many did. */
 PRO_API uint32_t pro_sim_step(struct pro_sim *sim, uint32_t steps);
+
+/* True when nothing can happen, not even later, unless the program or a peer does something. */
+PRO_API bool pro_sim_idle(const struct pro_sim *sim);
 
 PRO_API uint64_t pro_sim_now(const struct pro_sim *sim);
 
@@ -226,7 +229,9 @@ PRO_API void pro_sim_walk_free(struct pro_sim_walk *walk);
 PRO_API bool pro_sim_walk_next(struct pro_sim_walk *walk);
 /* Histories begun so far. */
 PRO_API uint64_t pro_sim_walk_count(const struct pro_sim_walk *walk);
-/* Walks this one history only, as a failure has printed it ("0.2.1"). False if it is none. */
+/* The choices of the history that is under way, or was the last, as a text ("0.2.1"); as many as there is room for. */
+PRO_API void pro_sim_walk_history(const struct pro_sim_walk *walk, char *out, size_t size);
+/* Walks this one history only, as a failure has printed it. False if it is none. */
 PRO_API bool pro_sim_walk_only(struct pro_sim_walk *walk, const char *history);
 
 #ifdef __cplusplus
