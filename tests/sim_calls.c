@@ -3,9 +3,9 @@
  * The system calls of a test whose world is a simulated one.
  *
  * Tests make their sockets with plain calls, whatever the backend. The linker (--wrap) puts this file between them and
- * libc: a call that makes a descriptor makes it in the world of the running test, if that is a simulated one
- * (harness_sim); a call on a descriptor of that world goes to its simulated kernel; and its clock is the clock. All else
- * goes on to libc. So the tests are the same on every backend, and compare the simulated kernel with the real one.
+ * libc: a call that makes a descriptor makes it in the world of the running test, if that is a simulated one; a call on
+ * a descriptor of that world goes to its simulated kernel; and its clock is the clock. All else goes on to libc. So the
+ * tests are the same on every backend, and compare the simulated kernel with the real one.
  *
  * In a calm world without latency whatever can happen has happened when a call returns. A blocking call that would wait
  * is therefore a mistake of the test, and ends it. Only sleeping lets time pass, and then the kernel works on what it
