@@ -93,11 +93,15 @@ static void file_when_written_holds_it(void **state)
 static void file_when_used_beyond_four_gigabytes_keeps_its_places(void **state)
 {
     struct world *w = *state;
-    skip_on_sim(w); /* whose files have no holes */
     int fd = file_with(w, "");
     struct pro_handle *near = world_adopt(w, fd);
     char data[8] = "";
     uint64_t far_out = (UINT64_C(5) << 30) + 3;
+    if (world_is_sim(w)) { /* whose files end before that: a place cut to 32 bits would be found */
+        assert_int_equal(write_once(w, near, "abc", far_out).res, -EFBIG);
+        assert_int_equal(read_once(w, near, data, 8, far_out).flags, PRO_EOF);
+        return;
+    }
     assert_int_equal(write_once(w, near, "abc", far_out).res, 3);
     assert_int_equal(read_once(w, near, data, 8, far_out + 1).res, 2);
     assert_memory_equal(data, "bc", 2);
