@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #include "harness.h"
-#include "sim_net.h"
+#include "sim_node.h"
 
 /* clang-format off */
 #define WRAP(type, name, ...)       \
@@ -270,6 +270,15 @@ int __wrap_close(int fd)
     return sim ? result(proi_sim_close(sim, fd)) : __real_close(fd);
 }
 
+static int set_pipe_size(struct pro_sim *sim, int fd, int size)
+{
+    struct sim_node *node = proi_sim_node(sim, fd);
+    struct sim_node *reader = node->kind == SIM_PIPE_WRITE ? node->peer : node;
+    if (reader)
+        reader->in.limit = (uint32_t)size;
+    return reader ? size : -EPIPE;
+}
+
 /* What the world has accepted is non-blocking. */
 static int world_fcntl(struct pro_sim *sim, int fd, int command, int argument)
 {
@@ -283,6 +292,8 @@ static int world_fcntl(struct pro_sim *sim, int fd, int command, int argument)
     case F_SETFL:
         note_blocking(sim, fd, !(argument & O_NONBLOCK));
         return 0;
+    case F_SETPIPE_SZ:
+        return set_pipe_size(sim, fd, argument);
     default:
         return -EINVAL;
     }
@@ -315,11 +326,18 @@ static int pass(struct pro_sim *sim, uint64_t ns)
     return 0;
 }
 
-/* The tests sleep with it, and poll nothing. */
+/* The tests sleep with it, or look at one descriptor. */
 int __wrap_poll(struct pollfd *fds, nfds_t count, int timeout_ms)
 {
-    struct pro_sim *sim = harness_sim();
-    return sim && count == 0 ? pass(sim, (uint64_t)timeout_ms * 1000000) : __real_poll(fds, count, timeout_ms);
+    struct pro_sim *sim = count > 0 ? world_of(fds->fd) : harness_sim();
+    if (!sim)
+        return __real_poll(fds, count, timeout_ms);
+    if (count == 0)
+        return pass(sim, (uint64_t)timeout_ms * 1000000);
+    assert_true(count == 1 && timeout_ms == 0);
+    int events = proi_sim_poll(sim, fds->fd);
+    fds->revents = (short)(events < 0 ? POLLNVAL : events & (fds->events | POLLERR | POLLHUP));
+    return fds->revents != 0;
 }
 
 int __wrap_clock_gettime(clockid_t clock, struct timespec *ret_time)
