@@ -480,12 +480,21 @@ static unsigned with_backend(const struct pro_op *op)
     return count;
 }
 
-static void audit_handle(struct pro_sim *sim, const struct pro_handle *handle)
+/* A close that has been carried out gave the number back, be it told or not. */
+static bool owns(const struct backend *b, const struct pro_handle *handle)
+{
+    for (const struct pro_op *op = handle->others; op; op = op->link_next)
+        if (op->code == PROI_CLOSE && op->state == PROI_ACTIVE && request_of(b, op)->done)
+            return false;
+    return handle->fd >= 0;
+}
+
+static void audit_handle(struct pro_sim *sim, const struct backend *b, const struct pro_handle *handle)
 {
     if (with_backend(handle->receives) > 1 || with_backend(handle->sends) > 1)
         pro_sim_fail(sim, "descriptor %d has two receives or two sends at the kernel", handle->fd);
     for (const struct pro_handle *other = handle->next; other && sim->audit_every == 1; other = other->next)
-        if (other->fd == handle->fd && handle->fd >= 0)
+        if (other->fd == handle->fd && owns(b, handle) && owns(b, other))
             pro_sim_fail(sim, "descriptor %d has two owners", handle->fd);
 }
 
@@ -504,7 +513,7 @@ void proi_sim_audit_loop(struct pro_sim *sim, const struct sim_loop *base)
             pro_sim_fail(sim, "request %u belongs to an operation that does not know of it", r->serial);
     }
     for (const struct pro_handle *handle = loop->handles; handle; handle = handle->next) {
-        audit_handle(sim, handle);
+        audit_handle(sim, b, handle);
         in_flight += handle->in_flight;
     }
     if (in_flight > loop->stats.in_flight)
