@@ -31,6 +31,7 @@ struct request {
     struct backend *backend;
     struct pro_op *op;
     uint32_t slot, serial;
+    uint32_t credit; /* of a multishot receive, when it was started: what it is given or loses later comes too late */
     int events; /* of a multishot poll: that have come up */
     bool done;  /* its last result is there */
     bool told;  /* a multishot poll has looked; a slow close has waited */
@@ -139,11 +140,12 @@ static int do_recv(struct pro_sim *sim, struct request *r, struct proi_event *ev
 }
 
 /* The bytes to ask for. A border that falls into a datagram would cost its rest, so only credit cuts one. */
-static uint32_t window_of(const struct pro_op *op)
+static uint32_t window_of(const struct request *r)
 {
+    const struct pro_op *op = r->op;
     uint32_t armed = op->u.stream.armed, buffer = op->u.stream.pool->buffer_size;
     bool borders = proi_handle_kind(op->owner.handle) >= PROI_PACKETS;
-    uint32_t window = armed == 0 || (armed < buffer && borders) ? op->u.stream.credit : armed;
+    uint32_t window = armed == 0 || (armed < buffer && borders) ? r->credit : armed;
     return window < buffer ? window : buffer;
 }
 
@@ -152,7 +154,7 @@ static int do_recv_multi(struct pro_sim *sim, struct request *r, struct proi_eve
     struct pro_op *op = r->op;
     struct pro_handle *handle = op->owner.handle;
     struct pro_pool *pool = op->u.stream.pool;
-    uint32_t size = window_of(op);
+    uint32_t size = window_of(r);
     if (pro_sim_chance(sim, PRO_SIM_NO_MEMORY))
         return -ENOMEM;
     if (pro_sim_chance(sim, PRO_SIM_SHORT_RECV) && proi_handle_kind(handle) < PROI_PACKETS)
@@ -381,6 +383,7 @@ static int sim_start(struct pro_loop *loop, struct pro_op *op)
     if (pro_sim_chance(b->sim, PRO_SIM_SUBMIT_FULL))
         return -EAGAIN;
     struct request *r = request_new(b, op);
+    r->credit = op->code == PROI_RECV_MULTI ? op->u.stream.credit : 0;
     proi_sim_tell(b->sim, SIM_E_START, r->serial, op->code, op->owner.handle->fd);
     (void)proi_sim_watch(b->sim, op->owner.handle->fd, &r->watch); /* if it fails, so will the request */
     proi_sim_soon(b->sim, &r->carry_out);
