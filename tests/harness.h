@@ -243,6 +243,9 @@ bool world_is_uring(const struct world *w);
 bool world_is_sim(const struct world *w);
 /* For tests of what a kernel does and no contract says. */
 void skip_on_sim(const struct world *w);
+/* Another simulated world in place of the calm one, with the choices and faults of `config`. There is no loop and no
+ * descriptor. */
+void world_sim_change(struct world *w, const struct pro_sim_config *config);
 
 /* ------------------------------------------------------------------------------------------------------------
  * Backend sim, among the parts of the harness

@@ -56,10 +56,8 @@ static void heap_free(void *context, void *memory, size_t size)
     free(memory);
 }
 
-void world_sim_open(struct world *w)
+static void sim_open(struct world *w, struct pro_sim_config config)
 {
-    struct pro_sim_config config = PRO_SIM_CONFIG_INIT;
-    config.front = PRO_SIM_CALM;
     config.socket_buffer = BUFFER;
     config.first_descriptor = FIRST_DESCRIPTOR;
     config.descriptors = HARNESS_DESCRIPTORS;
@@ -67,6 +65,20 @@ void world_sim_open(struct world *w)
     assert_int_equal(pro_sim_new(&config, &w->sim), 0);
     w->config.sim = w->sim;
     harness_set_sim(w->sim);
+}
+
+void world_sim_open(struct world *w)
+{
+    struct pro_sim_config config = PRO_SIM_CONFIG_INIT;
+    config.front = PRO_SIM_CALM;
+    sim_open(w, config);
+}
+
+void world_sim_change(struct world *w, const struct pro_sim_config *config)
+{
+    assert_null(w->loop);
+    assert_true(world_sim_shut(w));
+    sim_open(w, *config);
 }
 
 static uint64_t descriptors(const struct pro_sim *sim)
