@@ -32,9 +32,9 @@ struct request {
     struct pro_op *op;
     uint32_t slot, serial;
     uint32_t credit; /* of a multishot receive, when it was started: what it is given or loses later comes too late */
-    int events; /* of a multishot poll: that have come up */
-    bool done;  /* its last result is there */
-    bool told;  /* a multishot poll has looked; a slow close has waited */
+    int events;      /* of a multishot poll: that have come up */
+    bool done;       /* its last result is there */
+    bool told;       /* a multishot poll has looked; a slow close has waited */
 };
 
 struct result {
@@ -445,11 +445,13 @@ static int sim_wait(struct pro_loop *loop, uint64_t until)
     struct pro_sim *sim = b->sim;
     proi_sim_pass(sim, TURN_NS);
     loop->stats.waits++;
-    if (until && !pro_sim_chance(sim, PRO_SIM_EARLY_WAKE))
+    bool early = pro_sim_chance(sim, PRO_SIM_EARLY_WAKE);
+    if (until && !early)
         while (b->result_count == 0 && sim->now < until && !proi_post_pending(loop))
             if (!proi_sim_step(sim, until) && until == PRO_NEVER)
                 pro_sim_fail(sim, "loop %u waits for what never comes", b->base.number);
-    go_on(sim);
+    if (!early)
+        go_on(sim);
     b->limit = b->result_count;
     if (b->limit > 1 && pro_sim_chance(sim, PRO_SIM_FEW))
         b->limit = proi_sim_part(sim, b->limit);

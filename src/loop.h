@@ -22,7 +22,7 @@ struct pro_loop {
     uint32_t bytes;                        /* received in this turn */
     uint64_t now;
     uint64_t behind_since; /* turns have left results of the backend for later; 0: the last has not */
-    uint64_t background; /* operations in flight that do not keep pro_run */
+    uint64_t background;   /* operations in flight that do not keep pro_run */
     struct pro_handle *handles;
     struct pro_pool *pools; /* those that have received here */
     struct pro_remote *remote;

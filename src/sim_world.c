@@ -181,6 +181,7 @@ struct pro_allocator pro_sim_allocator(struct pro_sim *sim)
 /* What each number of a line means; those that a line has not are 0. */
 static const char *const texts[SIM_EVENTS] = {
     [SIM_E_FAULT] = "fault",
+    [SIM_E_STILL] = "the program stands still for %lld ns",
     [SIM_E_TIME] = "the clock goes on by %lld ns",
     [SIM_E_START] = "request %lld starts, operation %lld, descriptor %lld",
     [SIM_E_CANCEL] = "request %lld is to be cancelled",
@@ -288,8 +289,8 @@ static void testify(void *context)
         format_line(&sim->records[i % SIM_RECORDS], line, sizeof line);
         fprintf(stderr, "%s\n", line);
     }
-    fprintf(stderr, "proactor: after %llu events, hash %016llx\n",
-            (unsigned long long)sim->stats.events, (unsigned long long)sim->stats.hash);
+    fprintf(stderr, "proactor: after %llu events, hash %016llx\n", (unsigned long long)sim->stats.events,
+            (unsigned long long)sim->stats.hash);
     if (sim->choice.front == PRO_SIM_WALK) {
         pro_sim_walk_history(sim->choice.walk, history, sizeof history);
         fprintf(stderr, "proactor: history %s\n", history);
@@ -631,8 +632,8 @@ bool proi_sim_step(struct pro_sim *sim, uint64_t until)
         }
         proi_sim_tell(sim, SIM_E_TIME, (int64_t)(next - sim->now), 0, 0);
         advance(sim, next);
-        if (pro_sim_chance(sim, PRO_SIM_CLOCK))
-            advance(sim, sim->now + MINUTE_NS / 100 * (1 + proi_choose(&sim->choice, 100)));
+        if (!sim->deep && pro_sim_chance(sim, PRO_SIM_CLOCK))
+            pro_sim_stand_still(sim, MINUTE_NS / 100 * (1 + proi_choose(&sim->choice, 100)));
     }
 }
 
@@ -642,6 +643,17 @@ uint32_t pro_sim_step(struct pro_sim *sim, uint32_t steps)
     while (made < steps && proi_sim_step(sim, UNLIMITED))
         made++;
     return made;
+}
+
+void pro_sim_stand_still(struct pro_sim *sim, uint64_t ns)
+{
+    uint64_t until = sim->now + ns;
+    bool deep = sim->deep;
+    proi_sim_tell(sim, SIM_E_STILL, (int64_t)ns, 0, 0);
+    sim->deep = true; /* no turns */
+    while (sim->now < until)
+        (void)proi_sim_step(sim, until);
+    sim->deep = deep;
 }
 
 static bool any_alive(const struct pro_sim *sim)

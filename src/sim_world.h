@@ -27,6 +27,7 @@ struct sim_action {
 enum sim_event {
     SIM_E_FAULT,
     SIM_E_TIME,
+    SIM_E_STILL,
     SIM_E_START,
     SIM_E_CANCEL,
     SIM_E_TURN,

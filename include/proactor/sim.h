@@ -155,6 +155,9 @@ PRO_API bool pro_sim_idle(const struct pro_sim *sim);
 
 PRO_API uint64_t pro_sim_now(const struct pro_sim *sim);
 
+/* The program stands still for so long, as one that is stopped does, while the world goes on. */
+PRO_API void pro_sim_stand_still(struct pro_sim *sim, uint64_t ns);
+
 /* Sets one rate; and all to none, for the time in which everything has to come to its end. */
 PRO_API void pro_sim_rate(struct pro_sim *sim, enum pro_sim_fault fault, uint16_t rate);
 PRO_API void pro_sim_calm(struct pro_sim *sim);
