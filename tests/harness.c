@@ -691,7 +691,7 @@ static void death_in_new_world(void *context)
 
 void harness_dies(void (*body)(struct world *w), const char *name, const char *text, const char *file, int line)
 {
-    char said[2048] = "";
+    char said[16384] = ""; /* a simulated world tells its last events first */
     int status = in_child(death_in_new_world, &body, said, sizeof said);
     bool aborted = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
     const char *own = strstr(said, "proactor: ");

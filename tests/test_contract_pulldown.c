@@ -477,14 +477,14 @@ static void c13_anything_else_in_a_forked_child_aborts(void **state)
     scene_start(inherited);
     world_turns(w, 2);
     for (size_t i = 0; i < sizeof bodies / sizeof bodies[0]; i++) {
-        char text[512] = "";
+        char text[16384] = "";
         int status = in_child(bodies[i], spare, text, sizeof text);
         if (!WIFSIGNALED(status) || WTERMSIG(status) != SIGABRT || !strstr(text, "proactor: "))
             fail_msg("body %zu: wait status %x, said: %s", i, (unsigned)status, text);
     }
     scene_feed(inherited);
     assert_int_equal(inherited->r->last.res, 5);
-    char text[512] = "";
+    char text[16384] = "";
     int status = in_child(child_starts, NULL, text, sizeof text);
     assert_true(WIFSIGNALED(status) && strstr(text, "proactor: "));
     scene_shut(inherited);
