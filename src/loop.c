@@ -300,11 +300,11 @@ void proi_op_recall(struct pro_loop *loop, struct pro_op *op)
         return;
     if (loop->backend->cancel(loop, op) == 0) {
         op->flags |= PROI_ASKED;
-        proi_loop_note(loop);
     } else if (!(op->flags & PROI_INQUEUE)) {
         op->flags |= PROI_INQUEUE;
         proi_queue_push(&loop->submissions, op);
     }
+    proi_loop_note(loop);
 }
 
 void proi_op_cancel(struct pro_loop *loop, struct pro_op *op, bool late)
