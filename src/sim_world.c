@@ -632,8 +632,10 @@ bool proi_sim_step(struct pro_sim *sim, uint64_t until)
         }
         proi_sim_tell(sim, SIM_E_TIME, (int64_t)(next - sim->now), 0, 0);
         advance(sim, next);
-        if (!sim->deep && pro_sim_chance(sim, PRO_SIM_CLOCK))
+        if (!sim->deep && pro_sim_chance(sim, PRO_SIM_CLOCK)) {
             pro_sim_stand_still(sim, MINUTE_NS / 100 * (1 + proi_choose(&sim->choice, 100)));
+            return true; /* all that was to come may have come */
+        }
     }
 }
 
