@@ -113,11 +113,11 @@ void proi_sim_pass(struct pro_sim *sim, uint64_t ns);
 uint64_t proi_sim_latency(struct pro_sim *sim);
 
 /* backend_sim.c: whether the loop has something to do now; and one turn of it. */
-bool proi_sim_loop_due(const struct sim_loop *loop, uint64_t now);
-int proi_sim_loop_turn(struct sim_loop *loop);
-bool proi_sim_loop_alive(const struct sim_loop *loop);
+bool proi_sim_loop_due(const struct sim_loop *base, uint64_t now);
+int proi_sim_loop_turn(struct sim_loop *base);
+bool proi_sim_loop_alive(const struct sim_loop *base);
 /* backend_sim.c, sim_net.c: look at everything, and fail if it is not as it must be. */
-void proi_sim_audit_loop(struct pro_sim *sim, const struct sim_loop *loop);
+void proi_sim_audit_loop(struct pro_sim *sim, const struct sim_loop *base);
 void proi_sim_audit_net(struct pro_sim *sim);
 void proi_sim_net_init(struct pro_sim *sim, const struct pro_sim_config *config);
 void proi_sim_net_free(struct pro_sim *sim);
