@@ -166,6 +166,7 @@ int proi_sim_option_get(struct pro_sim *sim, int fd, int level, int name, void *
     if (name == TCP_ULP)
         return give(value, length, "", 0);
     info.tcpi_bytes_received = node->in.received;
+    info.tcpi_bytes_acked = node->peer ? node->peer->in.received : 0;
     return name == TCP_INFO ? give(value, length, &info, sizeof info) : -ENOPROTOOPT;
 }
 
