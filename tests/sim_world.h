@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One seed of the simulation: the reverse service, its clients, and whatever may go wrong, in one world.
+ *
+ * All that is decided is drawn from the world, so the same body serves a seed, a fuzzer's bytes and a replay.
+ */
+#ifndef TESTS_SIM_WORLD_H
+#define TESTS_SIM_WORLD_H
+
+#include <proactor/sim.h>
+
+#include "hits.h"
+
+/* What every seed is worth. */
+enum { SIM_LEAST_SESSIONS = 8, SIM_LEAST_EVENTS = 2000 };
+
+struct sim_result {
+    unsigned sessions; /* connections that were made to the service */
+    unsigned exact;    /* of them, those that had to get every answer, and did */
+    unsigned idle_rounds;
+    uint64_t bytes; /* of answers, checked against the oracle */
+    struct pro_sim_stats stats;
+};
+
+/* Plays one world to its end. Whatever is wrong ends the process by pro_sim_fail. `line` may be NULL. */
+void sim_world_play(const struct pro_sim_config *config, void (*line)(void *context, const char *text),
+                    struct hits *hits, struct sim_result *ret_result);
+
+#endif
