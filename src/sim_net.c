@@ -441,13 +441,14 @@ int proi_sim_socketpair(struct pro_sim *sim, int family, int type, int ret_fds[2
     int kind = kind_of_type(type), plain = type & ~(SOCK_NONBLOCK | SOCK_CLOEXEC);
     if (kind < 0)
         return kind;
-    return publish_both(sim, node_new(sim, (enum sim_kind)kind, family, plain),
-                        node_new(sim, (enum sim_kind)kind, family, plain), ret_fds);
+    struct sim_node *first = node_new(sim, (enum sim_kind)kind, family, plain);
+    return publish_both(sim, first, node_new(sim, (enum sim_kind)kind, family, plain), ret_fds);
 }
 
 int proi_sim_pipe(struct pro_sim *sim, int ret_fds[2])
 {
-    return publish_both(sim, node_new(sim, SIM_PIPE_READ, 0, 0), node_new(sim, SIM_PIPE_WRITE, 0, 0), ret_fds);
+    struct sim_node *first = node_new(sim, SIM_PIPE_READ, 0, 0);
+    return publish_both(sim, first, node_new(sim, SIM_PIPE_WRITE, 0, 0), ret_fds);
 }
 
 int proi_sim_file(struct pro_sim *sim, const void *data, size_t size)

@@ -154,8 +154,11 @@ static void set_mood(struct play *p)
     if (mood >= 1 && mood <= 4) /* some of everything */
         for (unsigned i = 0; i < PRO_SIM_FAULTS; i++)
             pro_sim_rate(p->sim, i, mood == 1 ? 20 : mood == 2 ? 100 : 400);
-    for (unsigned i = 0; mood >= 4 && i < 3; i++) /* much of some */
-        pro_sim_rate(p->sim, choose(p, PRO_SIM_FAULTS), (uint16_t)(2000 + choose(p, 14000)));
+    for (unsigned i = 0; mood >= 4 && i < 3; i++) { /* much of some */
+        uint32_t fault =
+            choose(p, PRO_SIM_FAULTS); /* one choice a statement: which comes first is not the compiler's */
+        pro_sim_rate(p->sim, fault, (uint16_t)(2000 + choose(p, 14000)));
+    }
     pro_sim_rate(p->sim, PRO_SIM_CLOCK, mood == 7 ? 50 : 0); /* peers give up by the clock */
 }
 
@@ -185,13 +188,13 @@ static void start_service(struct play *p)
     memcpy(&at, &any, sizeof any);
     p->config = (struct service_config){
         .max_frame = p->peers.most_frame,
-        .high_water = 1 + choose(p, 4) * 64 * 1024,
         .idle_ns = 5 * SECOND,
         .frame_ns = 2 * SECOND,
         .send_ns = 3 * SECOND,
-        .drain_ns = choose(p, 2) * 10 * SECOND,
         .log = &p->log,
     };
+    p->config.high_water = 1 + choose(p, 4) * 64 * 1024;
+    p->config.drain_ns = choose(p, 2) * 10 * SECOND;
     while (service_new(p->server, &p->config, &p->service) < 0)
         continue;
     for (uint32_t listeners = 1 + choose(p, 2); listeners > 0; listeners--)
