@@ -54,6 +54,12 @@ static uint32_t next_byte(struct proi_choice *choice)
     return choice->bytes < choice->bytes_end ? *choice->bytes++ : 0;
 }
 
+static uint32_t next_word(struct proi_choice *choice)
+{
+    uint32_t low = next_byte(choice);
+    return low | next_byte(choice) << 8;
+}
+
 static bool push(struct pro_sim_walk *walk, struct taken taken)
 {
     if (walk->depth == walk->room) {
@@ -89,7 +95,7 @@ uint32_t proi_choose(struct proi_choice *choice, uint32_t count)
     case PRO_SIM_SEED:
         return (uint32_t)(((next_random(choice) >> 32) * count) >> 32);
     case PRO_SIM_BYTES:
-        return count <= 256 ? next_byte(choice) % count : (next_byte(choice) | next_byte(choice) << 8) % count;
+        return (count <= 256 ? next_byte(choice) : next_word(choice)) % count;
     case PRO_SIM_WALK:
         return walk_choose(choice->walk, count);
     case PRO_SIM_CALM:
