@@ -424,6 +424,21 @@ static void deliver(struct pro_stream *stream)
         give_credit(stream);
 }
 
+/* The kernel tells the loss of a connection once, to whoever asks first. If that was a write, the end of file that a
+ * reader is shown afterwards is none. (A peer that did end its side makes writes fail with EPIPE.) */
+static int16_t end_of_file(const struct pro_stream *stream)
+{
+    switch (-stream->error) {
+    case ECONNRESET:
+    case ETIMEDOUT:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        return stream->error;
+    default:
+        return 0;
+    }
+}
+
 static void receive_ended(struct pro_stream *stream, struct pro_result r)
 {
     clear(stream, READING | FLOWING | ASKED);
@@ -435,7 +450,7 @@ static void receive_ended(struct pro_stream *stream, struct pro_result r)
     if (r.res < 0)
         note_error(stream, r.res);
     set(stream, r.res == -ETIME ? END_HELD : END_HELD | IN_OVER);
-    stream->end_error = (int16_t)(r.slice ? 0 : r.res);
+    stream->end_error = r.flags & PRO_EOF ? end_of_file(stream) : (int16_t)r.res;
 }
 
 /* After pro_stream_close nobody wants to know what comes, only when it is over. */
@@ -753,7 +768,10 @@ int pro_stream_try_write(struct pro_stream *stream, const void *data, size_t siz
         return -EPIPE;
     if (stream->queue_head || pro_op_in_flight(&stream->out) || has(stream, CONNECTING))
         return -EAGAIN;
-    return pro_try_send(&stream->handle, data, size);
+    int sent = pro_try_send(&stream->handle, data, size);
+    if (sent < 0 && sent != -EAGAIN)
+        note_error(stream, sent);
+    return sent;
 }
 
 uint32_t pro_stream_queued(const struct pro_stream *stream)

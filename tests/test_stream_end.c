@@ -113,6 +113,24 @@ static void linger_when_the_peer_resets_says_so(void **state)
     side_done(side);
 }
 
+/* The kernel tells of a reset once, here to the write; after it a receive would bring what is there and an end of file. */
+static void end_when_a_write_has_met_the_reset_is_no_end_of_file(void **state)
+{
+    struct world *w = *state;
+    struct side *side = side_new(w, world_pool(w, NULL));
+    uint64_t at = 0;
+    side_open(side, TCP);
+    side_pause(side);
+    far_write(side, &at, 100, 100);
+    far_reset(side);
+    side_write(side, 10);
+    RUN_UNTIL(w, side->count[WRITTEN] == 1);
+    side_resume(side);
+    RUN_UNTIL(w, side->count[END] == 1);
+    assert_int_equal(side->error[END], -ECONNRESET);
+    side_finish(side);
+}
+
 static void flush_when_a_queue_stands_sends_it_and_closes(void **state)
 {
     struct world *w = *state;
@@ -739,6 +757,7 @@ int main(void)
         TEST(linger_when_the_limit_of_bytes_is_met_closes),
         TEST(linger_when_its_time_is_up_closes),
         TEST(linger_when_the_peer_resets_says_so),
+        TEST(end_when_a_write_has_met_the_reset_is_no_end_of_file),
         TEST(flush_when_a_queue_stands_sends_it_and_closes),
         TEST(flush_when_the_peer_does_not_read_times_out),
         TEST(now_when_a_queue_stands_drops_it),

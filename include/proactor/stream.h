@@ -57,7 +57,8 @@ struct pro_stream_config {
     void (*connected)(struct pro_stream *stream, int error);
     /* Received bytes, now yours: return the slice, or write it. */
     void (*data)(struct pro_stream *stream, struct pro_slice *slice);
-    /* Reading is over: 0 at end of file, -ETIME at the read deadline, or the error. Writing may go on. Once. */
+    /* Reading is over: 0 at end of file, -ETIME at the read deadline, or the error, also if it was a write that met the
+     * loss of the connection (the kernel would show an end of file then). Writing may go on. Once. */
     void (*end)(struct pro_stream *stream, int error);
     /* The queue was at `high` or above and has fallen to `low` or below. */
     void (*drained)(struct pro_stream *stream);
