@@ -10,8 +10,7 @@
  * kind; or many of a few kinds. In the middle the service may be drained or cut, or a loop be freed under its programs.
  * Then the faults stop, and everything has to come to its end within a bound of the world's time.
  *
- * The memory of the service and the client is the world's too: malloc and its kin are wrapped by the linker, and whoever
- * calls them while the world runs is given memory that is counted and may be refused.
+ * The memory of the service and the client is the world's too (sim_memory.h).
  */
 #include "sim_world.h"
 
@@ -25,88 +24,13 @@
 #include "client.h"
 #include "service.h"
 #include "sim_acts.h"
+#include "sim_memory.h"
 #include "sim_peer.h"
 
 #define MILLISECOND UINT64_C(1000000)
 #define SECOND      UINT64_C(1000000000)
 
 enum { CLIENT_LOOPS = 2, MOST_ROUNDS = 64, LINES_SIZE = 4000 };
-
-/* ---- Memory of what is under test ---- */
-
-void *__real_malloc(size_t size);
-void *__real_aligned_alloc(size_t align, size_t size);
-void __real_free(void *memory);
-void *__wrap_malloc(size_t size);
-void *__wrap_calloc(size_t count, size_t size);
-void *__wrap_aligned_alloc(size_t align, size_t size);
-void __wrap_free(void *memory);
-
-/* Stands before every block. */
-struct lead {
-    struct pro_sim *sim; /* NULL: libc's */
-    void *base;          /* what was allocated */
-    size_t size;
-    size_t reserved;
-};
-_Static_assert(sizeof(struct lead) % _Alignof(max_align_t) == 0, "what follows is aligned");
-
-static struct pro_sim *volatile wrapped; /* while the code under test runs */
-
-static void *with_lead(uint8_t *base, size_t offset, struct pro_sim *sim, size_t size)
-{
-    if (!base)
-        return NULL;
-    ((struct lead *)(void *)(base + offset))[-1] = (struct lead){sim, base, size, 0};
-    return base + offset;
-}
-
-void *__wrap_malloc(size_t size)
-{
-    size_t whole = size + sizeof(struct lead);
-    if (!wrapped)
-        return with_lead(__real_malloc(whole), sizeof(struct lead), NULL, whole);
-    struct pro_allocator a = pro_sim_allocator(wrapped);
-    return with_lead(a.alloc(a.context, whole, _Alignof(max_align_t)), sizeof(struct lead), wrapped, whole);
-}
-
-void *__wrap_calloc(size_t count, size_t size)
-{
-    void *memory = __wrap_malloc(count * size);
-    return memory ? memset(memory, 0, count * size) : NULL;
-}
-
-/* Of the library and the world themselves, which have allocators of their own. */
-void *__wrap_aligned_alloc(size_t align, size_t size)
-{
-    size_t lead = align > sizeof(struct lead) ? align : sizeof(struct lead);
-    return with_lead(__real_aligned_alloc(align, lead + size), lead, NULL, lead + size);
-}
-
-void __wrap_free(void *memory)
-{
-    if (!memory)
-        return;
-    struct lead *lead = (struct lead *)memory - 1;
-    if (lead->sim) {
-        struct pro_allocator a = pro_sim_allocator(lead->sim);
-        a.free(a.context, lead->base, lead->size);
-    } else {
-        __real_free(lead->base);
-    }
-}
-
-/* Memory of the test's own, which must be there. */
-static void *own(size_t size)
-{
-    struct pro_sim *before = wrapped;
-    wrapped = NULL;
-    void *memory = calloc(1, size);
-    wrapped = before;
-    if (!memory)
-        abort();
-    return memory;
-}
 
 /* ---- The parts ---- */
 
@@ -121,6 +45,7 @@ struct lines {
 
 struct play {
     struct pro_sim *sim;
+    struct pro_allocator memory;
     struct hits *hits;
     struct sim_result *result;
     bool faulty;    /* the mood: there are faults */
@@ -211,10 +136,10 @@ static void on_drain(struct pro_loop *loop, struct pro_op *op, struct pro_result
     struct play *p = PRO_CONTAINER_OF(op, struct play, mail[0]);
     if (r.res < 0)
         return;
-    wrapped = NULL;
+    (void)sim_memory_use(NULL);
     for (struct peer *peer = p->first; peer && !p->leaving; peer = peer->next)
         peer_note_drain(peer);
-    wrapped = p->sim;
+    (void)sim_memory_use(&p->memory);
     p->leaving = true;
     service_drain(p->service);
 }
@@ -253,15 +178,15 @@ static void free_server(struct play *p)
 
 static void add_peer(struct play *p)
 {
-    struct peer *peer = own(sizeof *peer);
+    struct peer *peer = sim_memory_own(sizeof *peer);
     unsigned i = choose(p, CLIENT_LOOPS);
     if (!p->clients[i]) {
         free(peer);
         return;
     }
-    wrapped = NULL; /* what it allocates itself must be there */
+    (void)sim_memory_use(NULL); /* what it allocates itself must be there */
     peer_begin(peer, &p->peers, p->clients[i], choose(p, 2) ? p->pools[i] : NULL);
-    wrapped = p->sim;
+    (void)sim_memory_use(&p->memory);
     peer->next = p->first;
     p->first = peer;
 }
@@ -512,18 +437,19 @@ static void unmake(struct play *p)
 void sim_world_play(const struct pro_sim_config *config, void (*line)(void *context, const char *text),
                     struct hits *hits, struct sim_result *ret_result)
 {
-    struct play *p = own(sizeof *p);
+    struct play *p = sim_memory_own(sizeof *p);
     *ret_result = (struct sim_result){0};
     p->hits = hits;
     p->result = ret_result;
     if (pro_sim_new(config, &p->sim) < 0)
         abort();
+    p->memory = pro_sim_allocator(p->sim);
     pro_sim_trace(p->sim, line, NULL);
     log_init(&p->log, "sim", -1, LOG_ERROR, pro_sim_now(p->sim));
     set_mood(p);
     p->peers = (struct peers){
         .sim = p->sim, .hits = hits, .most_frame = 1000 + choose(p, 3) * 49000, .give_up_ns = 60 * SECOND};
-    wrapped = p->sim;
+    (void)sim_memory_use(&p->memory);
     p->server = make_loop(p);
     start_service(p);
     start_clients(p);
@@ -535,7 +461,7 @@ void sim_world_play(const struct pro_sim_config *config, void (*line)(void *cont
     come_to_rest(p);
     judge(p);
     unmake(p);
-    wrapped = NULL;
+    (void)sim_memory_use(NULL);
     ret_result->sessions = p->peers.connected;
     ret_result->bytes = p->peers.bytes;
     pro_sim_stats(p->sim, &ret_result->stats, sizeof ret_result->stats);
