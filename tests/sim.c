@@ -17,6 +17,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sim_long.h"
 #include "sim_world.h"
 
 enum { MOST_JOBS = 64 };
@@ -24,14 +25,20 @@ enum { MOST_JOBS = 64 };
 struct options {
     uint64_t first, count;
     unsigned jobs;
+    unsigned kind; /* of a single world: one of sim_long.h, or SEED */
     bool trace, twice, hits;
 };
+
+/* The long worlds have the seeds of the first few of so many. */
+enum { LONG_EVERY = 200, SEED = SIM_LONG_KINDS };
 
 /* Shared by all processes. */
 struct totals {
     struct hits hits;
     _Atomic uint64_t worlds, sessions, exact, bytes, events, hash;
-    uint64_t seed[MOST_JOBS]; /* that each process is at */
+    _Atomic uint64_t long_worlds, long_sessions, long_events;
+    uint64_t seed[MOST_JOBS]; /* that each process is at, ... */
+    unsigned kind[MOST_JOBS]; /* ... and in what kind of world */
 };
 
 static const char *program;
@@ -39,12 +46,13 @@ static const char *program;
 static void usage(FILE *to)
 {
     fprintf(to, "usage: sim [--seeds N] [--first N] [--jobs N] [--twice]\n"
-                "       sim --seed N [--trace]\n"
+                "       sim --seed N [--long KIND] [--trace]\n"
                 "  --seeds N   that many worlds (default 1000); every kind of fault must be met\n"
                 "  --first N   the first seed (default 1)\n"
                 "  --jobs N    processes (default: the processors)\n"
                 "  --twice     play each seed twice; the traces must be the same\n"
                 "  --seed N    this world only\n"
+                "  --long KIND one that takes long: connection_cycles, virtual_day, allocation_from_then_on\n"
                 "  --trace     print every event\n");
 }
 
@@ -53,20 +61,56 @@ static void print_line(void *context, const char *text)
     puts(text);
 }
 
-static void play(const struct options *o, uint64_t seed, struct hits *hits, struct sim_result *ret_result)
+/* What plays one world again. */
+static void replay_line(uint64_t seed, unsigned kind, char *out, size_t size)
+{
+    bool is_long = kind < SIM_LONG_KINDS;
+    snprintf(out, size, "%s --seed %llu%s%s --trace", program, (unsigned long long)seed, is_long ? " --long " : "",
+             is_long ? sim_long_name(kind) : "");
+}
+
+static void play_seed(const struct options *o, struct pro_sim_config *config, struct hits *hits,
+                      struct sim_result *ret_result)
+{
+    config->latency_ns = config->seed % 4 * 50000;
+    config->jitter_ns = config->seed % 3 * 300000;
+    config->socket_buffer = 1024u << config->seed % 8;
+    sim_world_play(config, o->trace ? print_line : NULL, hits, ret_result);
+    if (ret_result->sessions < SIM_LEAST_SESSIONS || ret_result->stats.events < SIM_LEAST_EVENTS) {
+        fprintf(stderr, "seed %llu: %u sessions, %llu events\n", (unsigned long long)config->seed, ret_result->sessions,
+                (unsigned long long)ret_result->stats.events);
+        exit(1);
+    }
+}
+
+static void play(const struct options *o, uint64_t seed, unsigned kind, struct hits *hits,
+                 struct sim_result *ret_result)
 {
     char replay[512];
     struct pro_sim_config config = PRO_SIM_CONFIG_INIT;
-    snprintf(replay, sizeof replay, "%s --seed %llu --trace", program, (unsigned long long)seed);
+    replay_line(seed, kind, replay, sizeof replay);
     config.seed = seed;
-    config.latency_ns = seed % 4 * 50000;
-    config.jitter_ns = seed % 3 * 300000;
-    config.socket_buffer = 1024u << seed % 8;
     config.replay = replay;
-    sim_world_play(&config, o->trace ? print_line : NULL, hits, ret_result);
-    if (ret_result->sessions < SIM_LEAST_SESSIONS || ret_result->stats.events < SIM_LEAST_EVENTS) {
-        fprintf(stderr, "seed %llu: %u sessions, %llu events\n", (unsigned long long)seed, ret_result->sessions,
-                (unsigned long long)ret_result->stats.events);
+    if (kind < SIM_LONG_KINDS)
+        sim_long_play(kind, &config, o->trace ? print_line : NULL, hits, ret_result);
+    else
+        play_seed(o, &config, hits, ret_result);
+}
+
+/* As often as was asked for. */
+static void play_world(const struct options *o, unsigned job, uint64_t seed, unsigned kind, struct totals *totals,
+                       struct sim_result *ret_result)
+{
+    struct sim_result again;
+    totals->seed[job] = seed;
+    totals->kind[job] = kind;
+    play(o, seed, kind, &totals->hits, ret_result);
+    totals->hash += ret_result->stats.hash ^ (seed + kind * UINT64_C(1000000007)) * 0x9e3779b97f4a7c15u;
+    if (!o->twice)
+        return;
+    play(o, seed, kind, &totals->hits, &again);
+    if (again.stats.hash != ret_result->stats.hash) {
+        fprintf(stderr, "seed %llu gives two different traces\n", (unsigned long long)seed);
         exit(1);
     }
 }
@@ -74,28 +118,26 @@ static void play(const struct options *o, uint64_t seed, struct hits *hits, stru
 static void work(const struct options *o, unsigned job, struct totals *totals)
 {
     for (uint64_t i = job; i < o->count; i += o->jobs) {
-        struct sim_result result, again;
-        totals->seed[job] = o->first + i;
-        play(o, o->first + i, &totals->hits, &result);
-        if (o->twice) {
-            play(o, o->first + i, &totals->hits, &again);
-            if (again.stats.hash != result.stats.hash) {
-                fprintf(stderr, "seed %llu gives two different traces\n", (unsigned long long)(o->first + i));
-                exit(1);
-            }
-        }
+        struct sim_result result;
+        play_world(o, job, o->first + i, SEED, totals, &result);
         totals->worlds++;
         totals->sessions += result.sessions;
         totals->exact += result.exact;
         totals->bytes += result.bytes;
         totals->events += result.stats.events;
-        totals->hash += result.stats.hash ^ (o->first + i) * 0x9e3779b97f4a7c15u;
+        if (i % LONG_EVERY >= SIM_LONG_KINDS)
+            continue;
+        play_world(o, job, o->first + i, (unsigned)(i % LONG_EVERY), totals, &result);
+        totals->long_worlds++;
+        totals->long_sessions += result.sessions;
+        totals->long_events += result.stats.events;
     }
 }
 
 static int run_jobs(const struct options *o, struct totals *totals)
 {
     pid_t pids[MOST_JOBS];
+    char replay[512];
     int status, failed = 0;
     fflush(NULL);
     for (unsigned job = 0; job < o->jobs; job++) {
@@ -110,8 +152,9 @@ static int run_jobs(const struct options *o, struct totals *totals)
     for (unsigned job = 0; job < o->jobs; job++) {
         if (waitpid(pids[job], &status, 0) < 0 || status == 0)
             continue;
-        fprintf(stderr, "sim: seed %llu has failed; play it again with: %s --seed %llu --trace\n",
-                (unsigned long long)totals->seed[job], program, (unsigned long long)totals->seed[job]);
+        replay_line(totals->seed[job], totals->kind[job], replay, sizeof replay);
+        fprintf(stderr, "sim: seed %llu has failed; play it again with: %s\n", (unsigned long long)totals->seed[job],
+                replay);
         failed++;
     }
     return failed;
@@ -136,6 +179,8 @@ static int run_seeds(const struct options *o)
     printf("%llu worlds, %llu sessions (%llu of them checked to the last byte), %llu bytes of answers, %llu events\n",
            (unsigned long long)totals->worlds, (unsigned long long)totals->sessions, (unsigned long long)totals->exact,
            (unsigned long long)totals->bytes, (unsigned long long)totals->events);
+    printf("%llu long worlds, %llu sessions in them, %llu events\n", (unsigned long long)totals->long_worlds,
+           (unsigned long long)totals->long_sessions, (unsigned long long)totals->long_events);
     printf("hash %016llx of seeds %llu to %llu\n", (unsigned long long)totals->hash, (unsigned long long)o->first,
            (unsigned long long)(o->first + o->count - 1));
     printf("%.1f s, %.0f sessions a second\n", seconds(&begin, &end), (double)totals->sessions / seconds(&begin, &end));
@@ -149,10 +194,18 @@ static int run_one(const struct options *o)
     static struct hits hits;
     struct sim_result result;
     hits_init(&hits, &hits_docs);
-    play(o, o->first, &hits, &result);
+    play(o, o->first, o->kind, &hits, &result);
     printf("seed %llu: %u sessions, %llu events, hash %016llx\n", (unsigned long long)o->first, result.sessions,
            (unsigned long long)result.stats.events, (unsigned long long)result.stats.hash);
     return 0;
+}
+
+static bool kind_named(const char *text, unsigned *ret)
+{
+    for (*ret = 0; *ret < SIM_LONG_KINDS; ++*ret)
+        if (text && strcmp(text, sim_long_name(*ret)) == 0)
+            return true;
+    return false;
 }
 
 static bool number(const char *text, uint64_t *ret)
@@ -166,7 +219,8 @@ static bool number(const char *text, uint64_t *ret)
 
 int main(int argc, char **argv)
 {
-    struct options o = {.first = 1, .count = 1000, .jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .hits = true};
+    struct options o = {
+        .first = 1, .count = 1000, .jobs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN), .kind = SEED, .hits = true};
     uint64_t jobs = o.jobs;
     bool one = false, ok = true;
     program = argv[0];
@@ -181,6 +235,8 @@ int main(int argc, char **argv)
             ok = number(argv[++i], &o.first);
         else if (strcmp(argv[i], "--jobs") == 0)
             ok = number(argv[++i], &jobs);
+        else if (strcmp(argv[i], "--long") == 0)
+            one = ok = kind_named(argv[++i], &o.kind);
         else if (strcmp(argv[i], "--seed") == 0)
             one = ok = number(argv[++i], &o.first);
         else
