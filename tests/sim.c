@@ -5,6 +5,7 @@
  *
  *      sim --seeds 10000            seeds 1 to 10000, on as many processes as there are processors
  *      sim --seed 4711 --trace      one seed, event by event
+ *      sim --idle 1000000           a million idle connections
  *
  * A seed that fails ends its process with the last events and the line that plays it again; the others end too.
  */
@@ -17,13 +18,14 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "sim_idle.h"
 #include "sim_long.h"
 #include "sim_world.h"
 
-enum { MOST_JOBS = 64 };
+enum { MOST_JOBS = 64, MOST_IDLE = 100000000 };
 
 struct options {
-    uint64_t first, count;
+    uint64_t first, count, idle;
     unsigned jobs;
     unsigned kind; /* of a single world: one of sim_long.h, or SEED */
     bool trace, twice, hits;
@@ -47,13 +49,15 @@ static void usage(FILE *to)
 {
     fprintf(to, "usage: sim [--seeds N] [--first N] [--jobs N] [--twice]\n"
                 "       sim --seed N [--long KIND] [--trace]\n"
+                "       sim --idle N\n"
                 "  --seeds N   that many worlds (default 1000); every kind of fault must be met\n"
                 "  --first N   the first seed (default 1)\n"
                 "  --jobs N    processes (default: the processors)\n"
                 "  --twice     play each seed twice; the traces must be the same\n"
                 "  --seed N    this world only\n"
                 "  --long KIND one that takes long: connection_cycles, virtual_day, allocation_from_then_on\n"
-                "  --trace     print every event\n");
+                "  --trace     print every event\n"
+                "  --idle N    so many idle connections of the service in one world, and what each costs\n");
 }
 
 static void print_line(void *context, const char *text)
@@ -200,6 +204,13 @@ static int run_one(const struct options *o)
     return 0;
 }
 
+static int run_idle(const struct options *o)
+{
+    char replay[512];
+    snprintf(replay, sizeof replay, "%s --idle %llu --trace", program, (unsigned long long)o->idle);
+    return sim_idle((uint32_t)o->idle, replay, o->trace ? print_line : NULL);
+}
+
 static bool kind_named(const char *text, unsigned *ret)
 {
     for (*ret = 0; *ret < SIM_LONG_KINDS; ++*ret)
@@ -233,6 +244,8 @@ int main(int argc, char **argv)
             ok = number(argv[++i], &o.count);
         else if (strcmp(argv[i], "--first") == 0)
             ok = number(argv[++i], &o.first);
+        else if (strcmp(argv[i], "--idle") == 0)
+            ok = number(argv[++i], &o.idle) && o.idle > 0 && o.idle <= MOST_IDLE;
         else if (strcmp(argv[i], "--jobs") == 0)
             ok = number(argv[++i], &jobs);
         else if (strcmp(argv[i], "--long") == 0)
@@ -247,5 +260,7 @@ int main(int argc, char **argv)
         usage(stderr);
         return 2;
     }
+    if (o.idle > 0)
+        return run_idle(&o);
     return one ? run_one(&o) : run_seeds(&o);
 }
