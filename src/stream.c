@@ -262,7 +262,6 @@ static void fail(struct pro_stream *stream, int error)
 {
     proi_assert(!has(stream, BROKEN) && !pro_op_in_flight(&stream->out));
     set(stream, BROKEN);
-    clear(stream, FULL);
     if (stream->ending < PRO_STREAM_NOW)
         note_error(stream, error);
     if (stream->ending) {
