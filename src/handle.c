@@ -266,6 +266,7 @@ void pro_recv_multi(struct pro_handle *handle, struct pro_op *op, struct pro_poo
     op->u.stream.pool = pool;
     op->u.stream.credit = credit;
     op->u.stream.armed = 0;
+    op->u.stream.reserved = 0; /* it may have been something else before */
     enter(op);
 }
 

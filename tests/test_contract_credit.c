@@ -544,6 +544,36 @@ static void c08_pause_of_a_receive_that_waits_for_memory_is_answered(void **stat
     RUN_UNTIL(w, r->bytes == 2);
 }
 
+/* ------------------------------------------------------------------------------------------------------------
+ * 1. The same memory, for another purpose
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static void c01_operation_that_was_a_send_receives(void **state)
+{
+    struct world *w = *state;
+    enum { MUCH = 1 << 24, QUEUED = 4096 };
+    int far[2];
+    struct pro_handle *full = world_unix(w, &far[0]), *idle = world_unix(w, &far[1]);
+    struct pro_pool *pool = world_pool(w, NULL);
+    struct record *first = world_record(w), *r = world_record(w);
+    uint8_t *data = world_alloc(w, MUCH);
+    struct iovec much = {data, MUCH}, queued = {data, QUEUED};
+    pro_send(full, record_begin(first), &much, 1, 0, on_record);
+    pro_send(full, record_begin(r), &queued, 1, 0, on_record);
+    world_turns(w, 3);
+    pro_cancel(&r->op);
+    RUN_UNTIL(w, r->finals == 1);
+    assert_int_equal(r->last.res, -ECANCELED);
+
+    pro_recv_multi(idle, record_begin(r), pool, PRO_UNLIMITED, on_record);
+    world_turns(w, 3);
+    pro_cancel(&r->op);
+    RUN_UNTIL(w, r->finals == 2);
+    assert_int_equal(r->last.res, -ECANCELED);
+    pro_cancel(&first->op);
+    RUN_UNTIL(w, first->finals == 1);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -573,6 +603,7 @@ int main(void)
         TEST(c08_pause_and_cancel_together_end_once),
         TEST(c08_pause_and_close_together_end_once),
         TEST(c08_pause_of_a_receive_that_waits_for_memory_is_answered),
+        TEST(c01_operation_that_was_a_send_receives),
     };
     return RUN(tests);
 }
