@@ -373,10 +373,15 @@ void pro_op_background(struct pro_op *op)
 
 /* --- timers and deadlines ------------------------------------------------------------------------------------------ */
 
-static void timer_place(struct pro_loop *loop, struct pro_op *op)
+static uint64_t timer_next(const struct pro_op *op)
 {
     uint64_t deadline = op->u.timer.deadline;
-    time_set(loop, op, deadline && deadline < op->u.timer.at ? deadline : op->u.timer.at);
+    return deadline && deadline < op->u.timer.at ? deadline : op->u.timer.at;
+}
+
+static void timer_place(struct pro_loop *loop, struct pro_op *op)
+{
+    time_set(loop, op, timer_next(op));
 }
 
 static void timer_start(struct pro_loop *loop, struct pro_op *op, uint64_t at, uint64_t every, pro_fn *done)
@@ -426,6 +431,8 @@ void pro_deadline(struct pro_op *op, uint64_t at)
         op->u.timer.deadline = at;
         if (op->flags & PROI_REPORT)
             return; /* placed when that has run */
+        if (timer_next(op) == op->time_at)
+            return; /* among those of the same time it keeps the place that its start gave it */
         time_clear(loop, op);
         timer_place(loop, op);
         return;

@@ -321,6 +321,26 @@ static void timer_at_never_keeps_the_loop_and_can_be_cancelled(void **state)
     assert_int_equal(a->finals + b->finals + c->finals, 3);
 }
 
+/* A deadline that comes after the timer changes nothing. */
+static void timers_of_one_time_when_given_deadlines_keep_their_order(void **state)
+{
+    struct world *w = *state;
+    struct record *r[4];
+    uint64_t at = pro_now(w->loop) + 2000000;
+    for (unsigned i = 0; i < 4; i++) {
+        r[i] = world_record(w);
+        pro_timer(w->loop, record_begin(r[i]), at, on_record);
+    }
+    pro_deadline(&r[1]->op, at + 1);
+    pro_deadline(&r[0]->op, PRO_NEVER);
+    pro_deadline(&r[0]->op, 0);
+    assert_int_equal(world_run(w, PRO_RUN_DEFAULT), 0);
+    for (unsigned i = 0; i < 4; i++) {
+        assert_int_equal(r[i]->last.res, 0);
+        assert_true(i == 0 || r[i]->order == r[i - 1]->order + 1);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------------------
  * 11. The mailbox, on one thread
  * ------------------------------------------------------------------------------------------------------------ */
@@ -557,6 +577,7 @@ int main(void)
         TEST(timer_is_never_early),
         TEST(timers_run_in_the_order_of_their_times),
         TEST(timers_when_all_are_due_keep_their_order),
+        TEST(timers_of_one_time_when_given_deadlines_keep_their_order),
         TEST(timer_when_repeating_reports_until_cancelled),
         TEST(timer_when_the_loop_is_late_coalesces),
         TEST(timers_when_very_many_all_fire),
