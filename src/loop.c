@@ -653,14 +653,24 @@ int pro_loop_fd(struct pro_loop *loop)
 
 static void cancel_everything(struct pro_loop *loop)
 {
-    struct pro_op *op;
+    struct pro_op *op, *closes = NULL;
     for (struct pro_handle *handle = loop->handles; handle; handle = handle->next)
         proi_handle_cancel(handle);
     while ((op = proi_wheel_any(&loop->wheel)) != NULL) {
-        if (op->code == PROI_TIMER)
+        if (op->code == PROI_TIMER) {
             proi_op_end(loop, op, -ECANCELED);
-        else
-            time_clear(loop, op); /* its cancel is under way */
+            continue;
+        }
+        time_clear(loop, op); /* its cancel is under way, ... */
+        if (op->code == PROI_CLOSE) {
+            op->time_next = closes; /* ... but a close is not cancelled */
+            closes = op;
+        }
+    }
+    while ((op = closes) != NULL) {
+        closes = op->time_next;
+        op->time_next = NULL;
+        time_set(loop, op, op->time_at);
     }
 }
 

@@ -162,6 +162,31 @@ static void c13_close_when_pulled_down_completes(void **state)
     }
 }
 
+static void again_thrice(struct record *r, struct pro_result result)
+{
+    if (r->starts < 4)
+        pro_recv(r->context, record_begin(r), world_alloc(r->world, 8), 8, 0, on_record);
+}
+
+/* A close that others of its handle keep waiting, through several turns. */
+static void c13_close_when_pulled_down_keeps_its_deadline(void **state)
+{
+    struct world *w = *state;
+    int far;
+    struct pro_handle *near = world_tcp(w, &far);
+    struct record *close = world_record(w), *recv = world_record(w);
+    recv->then = again_thrice;
+    recv->context = near;
+    pro_recv(near, record_begin(recv), world_alloc(w, 8), 8, 0, on_record);
+    pro_deadline(&close->op, 1);
+    pro_close(near, record_begin(close), on_record);
+    world_shut(w);
+    assert_int_equal(recv->finals, 4);
+    assert_int_equal(recv->last.res, -ESHUTDOWN);
+    assert_int_equal(close->finals, 1);
+    assert_int_equal(close->last.res, -ETIME);
+}
+
 /* Inside the finals: closes handles, cancels, starts, posts, sets deadlines. */
 struct busybody {
     struct pro_handle *near, *other;
@@ -500,6 +525,7 @@ int main(void)
         TEST(c13_loop_when_never_run_is_freed),
         TEST(c13_handle_when_idle_is_closed_by_the_pull_down),
         TEST(c13_close_when_pulled_down_completes),
+        TEST(c13_close_when_pulled_down_keeps_its_deadline),
         TEST(c13_finals_when_pulled_down_may_do_anything),
         TEST(c13_conversation_when_pulled_down_at_any_turn_leaks_nothing),
         TEST(c13_run_in_a_forked_child_says_so_and_harms_nobody),
