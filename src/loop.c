@@ -230,11 +230,12 @@ static void detach(struct pro_loop *loop, struct pro_op *op)
     release(op);
 }
 
-/* A receive that was cut, but has brought bytes, stays first in its lane until its continuation is called: the next
- * one must not deliver before it. */
+/* What receives and has something to tell, be it the bytes of one that was cut, stays first in its lane until its
+ * continuation is called: the next one must not tell before it. */
 static bool keeps_place(const struct pro_op *op)
 {
-    return op->code == PROI_RECV && op->res > 0 && op->link_prev;
+    bool tells = op->res != -ECANCELED && op->res != -ETIME && op->res != -ESHUTDOWN;
+    return tells && proi_row(op)->lane == PROI_RECEIVES && op->link_prev;
 }
 
 void proi_op_end(struct pro_loop *loop, struct pro_op *op, int res)

@@ -375,6 +375,39 @@ static void c04_multishot_accept_when_cancelled_under_load_loses_no_connection(v
     assert_int_equal(*accepted, made);
 }
 
+/* There is no room for the cancel, the end of the stream comes first, and is told late for other things are before it.
+ * The next receive, which finds the end as well, waits. */
+static void c04_receive_when_its_cancel_waits_for_room_tells_before_the_next(void **state)
+{
+    struct world *w = *state;
+    struct pro_sim_config config = PRO_SIM_CONFIG_INIT;
+    struct record *timers[8], *first = world_record(w), *second = world_record(w);
+    uint8_t data[2];
+    int far;
+    if (!world_is_sim(w))
+        skip();
+    config.rates[PRO_SIM_CANCEL_FULL] = UINT16_MAX;
+    world_sim_change(w, &config);
+    w->config.turn_completions = 2;
+    world_open(w);
+    struct pro_handle *near = world_unix(w, &far);
+    pro_recv(near, record_begin(first), &data[0], 1, 0, on_record);
+    pro_recv(near, record_begin(second), &data[1], 1, 0, on_record);
+    for (unsigned i = 0; i < 8; i++) {
+        timers[i] = world_record(w);
+        pro_timer(w->loop, record_begin(timers[i]), PRO_NEVER, on_record);
+    }
+    world_turns(w, 2);
+    world_close(w, far);
+    for (unsigned i = 0; i < 8; i++)
+        pro_cancel(&timers[i]->op);
+    pro_cancel(&first->op);
+    RUN_UNTIL(w, first->finals + second->finals == 2);
+    assert_int_equal(first->last.flags, PRO_EOF);
+    assert_int_equal(second->last.flags, PRO_EOF);
+    assert_true(first->order < second->order);
+}
+
 static void c04_cancel_of_an_idle_operation_does_not_reach_its_next_flight(void **state)
 {
     struct world *w = *state;
@@ -668,6 +701,7 @@ int main(void)
         TEST(c04_connection_when_racing_a_cancel_is_not_lost),
         TEST(c04_multishot_recv_when_cancelled_under_load_loses_nothing),
         TEST(c04_multishot_accept_when_cancelled_under_load_loses_no_connection),
+        TEST_BARE(c04_receive_when_its_cancel_waits_for_room_tells_before_the_next),
         TEST(c04_cancel_of_an_idle_operation_does_not_reach_its_next_flight),
         TEST(c05_operation_of_any_kind_when_its_deadline_passes_ends_late),
         TEST(c05_operation_of_any_kind_when_given_a_deadline_in_flight_ends_late),
