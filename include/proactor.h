@@ -422,7 +422,8 @@ PRO_API void pro_poll(struct pro_handle *handle, struct pro_op *op, unsigned eve
 PRO_API void pro_poll_multi(struct pro_handle *handle, struct pro_op *op, unsigned events, pro_fn *done);
 
 /* Completes with 0 at `at`, or in the next turn if that has passed. Timers run in the order of their times, and in
- * the order they were started where those are equal. One at PRO_NEVER keeps a loop running for posts. */
+ * the order they were started where those are equal; one that a deadline has brought forward, and that is let back,
+ * goes behind those. One at PRO_NEVER keeps a loop running for posts. */
 PRO_API void pro_timer(struct pro_loop *loop, struct pro_op *op, uint64_t at, pro_fn *done);
 PRO_API void pro_timer_after(struct pro_loop *loop, struct pro_op *op, uint64_t delay_ns, pro_fn *done);
 
