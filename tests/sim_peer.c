@@ -97,6 +97,7 @@ static void sent_all(struct peer *peer)
         break;
     case HALF_CLOSE:
     case TRUNCATED:
+    case GIBBERISH:
         hits_add(peer->all->hits, "half_close_owed", is_owed(peer));
         peer->shut = true;
         pro_shutdown(&peer->handle, &peer->out, SHUT_WR, on_shut);
@@ -293,6 +294,18 @@ static uint32_t choose_for_request(void *context, uint32_t count)
     return pro_sim_choose(context, count);
 }
 
+/* Bytes of which some make a frame. */
+static size_t gibber(struct peer *peer)
+{
+    static const uint8_t letters[] = "00000000123456789\r\nab ";
+    size_t size = choose(peer, 200);
+    for (size_t i = 0; i < size; i++) {
+        uint32_t letter = choose(peer, sizeof letters);
+        peer->request[i] = letters[letter] ? letters[letter] : (uint8_t)choose(peer, 256);
+    }
+    return size;
+}
+
 /* What it will say, and what it is owed for that. */
 static void compose(struct peer *peer)
 {
@@ -308,8 +321,10 @@ static void compose(struct peer *peer)
         abort();
     peer->request_room = room;
     peer->request_size =
-        oracle_request(choose_for_request, peer->all->sim, peer->all->most_frame,
-                       much ? 200 : 1 + choose(peer, MOST_FRAMES), ends[peer->how], peer->request, room);
+        peer->how == GIBBERISH
+            ? gibber(peer)
+            : oracle_request(choose_for_request, peer->all->sim, peer->all->most_frame,
+                             much ? 200 : 1 + choose(peer, MOST_FRAMES), ends[peer->how], peer->request, room);
     peer->owed = oracle_answer(peer->request, peer->request_size, peer->all->most_frame, peer->answer);
     peer->stop_at = peer->how == SAYS_NOTHING ? 0 : peer->request_size;
 }
@@ -317,8 +332,9 @@ static void compose(struct peer *peer)
 void peer_begin(struct peer *peer, struct peers *all, struct pro_loop *loop, struct pro_pool *pool)
 {
     static const char *const kinds[BEHAVIOURS] = {
-        [PIPELINED] = "pipelined",   [SLOW_READER] = "slow_reader", [SLOW_SENDER] = "slow_sender", [STALLS] = "stalled",
-        [BAD_HEADER] = "bad_header", [TRUNCATED] = "truncated",     [NEVER_READS] = "never_reads"};
+        [PIPELINED] = "pipelined",     [SLOW_READER] = "slow_reader", [SLOW_SENDER] = "slow_sender",
+        [STALLS] = "stalled",          [BAD_HEADER] = "bad_header",   [TRUNCATED] = "truncated",
+        [NEVER_READS] = "never_reads", [GIBBERISH] = "gibberish"};
     *peer = (struct peer){.all = all, .loop = loop, .pool = pool};
     peer->how = (enum behaviour)pro_sim_choose(all->sim, BEHAVIOURS);
     compose(peer);

@@ -20,6 +20,7 @@ enum behaviour {
     STALLS,      /* stops inside of a frame */
     BAD_HEADER,
     TRUNCATED,
+    GIBBERISH, /* bytes one by one, as they come to its mind; then it shuts its side */
     RESETS_MID_FRAME,
     RESETS_OWED,
     NEVER_READS,

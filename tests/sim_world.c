@@ -46,7 +46,7 @@ struct lines {
 struct play {
     struct pro_sim *sim;
     struct pro_allocator memory;
-    struct hits *hits;
+    const struct sim_plan *plan;
     struct sim_result *result;
     bool faulty;    /* the mood: there are faults */
     bool disturbed; /* by faults, or by an end before the end */
@@ -155,7 +155,7 @@ static void post(struct play *p, unsigned mail)
 {
     if (!p->server || pro_op_in_flight(&p->mail[mail]))
         return;
-    hits_add(p->hits, mail == 0 ? "drain" : "cut", 1);
+    hits_add(p->plan->hits, mail == 0 ? "drain" : "cut", 1);
     p->disturbed = true;
     p->cut |= mail == 1;
     (void)pro_post(p->remote, &p->mail[mail], mail == 0 ? on_drain : on_cut);
@@ -321,14 +321,14 @@ static void intervene(struct play *p)
     case 3:
         if (!p->server || choose(p, 3) > 0)
             break;
-        hits_add(p->hits, "loop_freed", 1);
+        hits_add(p->plan->hits, "loop_freed", 1);
         p->disturbed = p->peers.freed = p->cut = true;
         free_server(p);
         break;
     case 4:
         if (!p->clients[1] || choose(p, 3) > 0)
             break;
-        hits_add(p->hits, "loop_freed", 1);
+        hits_add(p->plan->hits, "loop_freed", 1);
         free_client_loop(p, 1);
         break;
     default:
@@ -346,7 +346,7 @@ static uint64_t events(const struct play *p)
 static void main_part(struct play *p)
 {
     for (unsigned round = 0; round < MOST_ROUNDS; round++) {
-        bool enough = p->peers.connected >= SIM_LEAST_SESSIONS && events(p) >= SIM_LEAST_EVENTS;
+        bool enough = p->peers.connected >= p->plan->sessions && events(p) >= p->plan->events;
         if (enough && choose(p, 4) == 0)
             return;
         intervene(p);
@@ -379,7 +379,7 @@ static void last_part(struct play *p)
         p->server = make_loop(p);
         start_service(p);
     }
-    while ((p->peers.connected < SIM_LEAST_SESSIONS || events(p) < SIM_LEAST_EVENTS) && p->clients[0]) {
+    while ((p->peers.connected < p->plan->sessions || events(p) < p->plan->events) && p->clients[0]) {
         unsigned before = p->peers.connected;
         add_peer(p);
         pro_sim_run(p->sim, pro_sim_now(p->sim) + 2 * SECOND);
@@ -434,27 +434,26 @@ static void unmake(struct play *p)
     }
 }
 
-void sim_world_play(const struct pro_sim_config *config, void (*line)(void *context, const char *text),
-                    struct hits *hits, struct sim_result *ret_result)
+void sim_world_play(const struct sim_plan *plan, struct sim_result *ret_result)
 {
     struct play *p = sim_memory_own(sizeof *p);
     *ret_result = (struct sim_result){0};
-    p->hits = hits;
+    p->plan = plan;
     p->result = ret_result;
-    if (pro_sim_new(config, &p->sim) < 0)
+    if (pro_sim_new(plan->config, &p->sim) < 0)
         abort();
     p->memory = pro_sim_allocator(p->sim);
-    pro_sim_trace(p->sim, line, NULL);
+    pro_sim_trace(p->sim, plan->line, NULL);
     log_init(&p->log, "sim", -1, LOG_ERROR, pro_sim_now(p->sim));
     set_mood(p);
     p->peers = (struct peers){
-        .sim = p->sim, .hits = hits, .most_frame = 1000 + choose(p, 3) * 49000, .give_up_ns = 60 * SECOND};
+        .sim = p->sim, .hits = plan->hits, .most_frame = 1000 + choose(p, 3) * 49000, .give_up_ns = 60 * SECOND};
     (void)sim_memory_use(&p->memory);
     p->server = make_loop(p);
     start_service(p);
     start_clients(p);
     start_lines(p);
-    p->acts = acts_begin(p->sim, hits);
+    p->acts = acts_begin(p->sim, plan->hits);
     main_part(p);
     last_part(p);
     acts_end(p->acts);
@@ -465,7 +464,7 @@ void sim_world_play(const struct pro_sim_config *config, void (*line)(void *cont
     ret_result->sessions = p->peers.connected;
     ret_result->bytes = p->peers.bytes;
     pro_sim_stats(p->sim, &ret_result->stats, sizeof ret_result->stats);
-    hits_add_world(hits, &ret_result->stats);
+    hits_add_world(plan->hits, &ret_result->stats);
     pro_sim_free(p->sim);
     free(p);
 }

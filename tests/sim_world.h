@@ -22,8 +22,15 @@ struct sim_result {
     struct pro_sim_stats stats;
 };
 
-/* Plays one world to its end. Whatever is wrong ends the process by pro_sim_fail. `line` may be NULL. */
-void sim_world_play(const struct pro_sim_config *config, void (*line)(void *context, const char *text),
-                    struct hits *hits, struct sim_result *ret_result);
+struct sim_plan {
+    const struct pro_sim_config *config;
+    unsigned sessions; /* it goes on until there were so many ... */
+    uint64_t events;   /* ... and the trace has so many lines */
+    void (*line)(void *context, const char *text); /* of the trace; may be NULL */
+    struct hits *hits;
+};
+
+/* Plays one world to its end. Whatever is wrong ends the process by pro_sim_fail. */
+void sim_world_play(const struct sim_plan *plan, struct sim_result *ret_result);
 
 #endif
