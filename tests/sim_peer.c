@@ -118,7 +118,7 @@ static void send_more(struct peer *peer)
         sent_all(peer);
         return;
     }
-    size_t most = peer->how == SLOW_SENDER ? 1 : 1 + choose(peer, 30000);
+    size_t most = peer->how == SLOW_SENDER ? 1 : 30000 - choose(peer, 30000);
     peer->sending = true;
     peer->iov = (struct iovec){peer->request + peer->sent, most < left ? most : left};
     pro_send(&peer->handle, &peer->out, &peer->iov, 1, 0, on_sent);
@@ -138,7 +138,7 @@ static void on_sent(struct pro_loop *loop, struct pro_op *op, struct pro_result 
             leave(peer, PEER_BROKEN, r.res);
         return;
     }
-    uint64_t pause = peer->how == SLOW_SENDER ? 1 + choose(peer, 4) : choose(peer, 8) == 0 ? choose(peer, 40) : 0;
+    uint64_t pause = peer->how == SLOW_SENDER ? 1 + choose(peer, 4) : choose(peer, 8) == 7 ? choose(peer, 40) : 0;
     if (pause > 0)
         pro_timer_after(loop, &peer->out_wait, pause * MILLISECOND, on_send_again);
     else
@@ -162,9 +162,10 @@ static void on_shut(struct pro_loop *loop, struct pro_op *op, struct pro_result 
 static void receive_more(struct peer *peer)
 {
     if (peer->pool)
-        pro_recv_multi(&peer->handle, &peer->in, peer->pool, 1 + choose(peer, 5000), on_piece);
+        pro_recv_multi(&peer->handle, &peer->in, peer->pool, 5000 - choose(peer, 5000), on_piece);
     else
-        pro_recv(&peer->handle, &peer->in, peer->buffer, 1 + choose(peer, sizeof peer->buffer), 0, on_received);
+        pro_recv(&peer->handle, &peer->in, peer->buffer, sizeof peer->buffer - choose(peer, sizeof peer->buffer), 0,
+                 on_received);
 }
 
 static void check(struct peer *peer, const uint8_t *data, size_t size)
@@ -183,7 +184,7 @@ static uint64_t reading_pause(struct peer *peer)
 {
     if (peer->how == SLOW_READER)
         return (1 + choose(peer, 20)) * MILLISECOND;
-    return choose(peer, 16) == 0 ? choose(peer, 5) * MILLISECOND : 0;
+    return choose(peer, 16) == 7 ? choose(peer, 5) * MILLISECOND : 0;
 }
 
 static void over(struct peer *peer, struct pro_result r)
@@ -229,7 +230,7 @@ static void on_piece(struct pro_loop *loop, struct pro_op *op, struct pro_result
         if (pause > 0)
             pro_timer_after(loop, &peer->in_wait, pause, on_receive_again);
         else
-            pro_recv_credit(op, 1 + choose(peer, 5000));
+            pro_recv_credit(op, 5000 - choose(peer, 5000));
     }
 }
 
@@ -239,7 +240,7 @@ static void on_receive_again(struct pro_loop *loop, struct pro_op *op, struct pr
     if (r.res != 0 || peer->closing)
         return;
     if (pro_op_in_flight(&peer->in))
-        pro_recv_credit(&peer->in, 1 + choose(peer, 5000));
+        pro_recv_credit(&peer->in, 5000 - choose(peer, 5000));
     else
         receive_more(peer);
 }
@@ -313,7 +314,7 @@ static void compose(struct peer *peer)
                                                      [TRUNCATED] = ORACLE_TRUNCATED,
                                                      [STALLS] = ORACLE_TRUNCATED,
                                                      [RESETS_MID_FRAME] = ORACLE_TRUNCATED};
-    bool much = peer->how == NEVER_READS || (peer->how != SLOW_SENDER && choose(peer, 8) == 0);
+    bool much = peer->how == NEVER_READS || (peer->how != SLOW_SENDER && choose(peer, 8) == 7);
     size_t room = peer->how == SLOW_SENDER ? 128 : much ? 700000 : 8000;
     peer->request = malloc(room);
     peer->answer = malloc(room);
