@@ -156,7 +156,7 @@ struct pro_op *proi_wheel_advance(struct proi_wheel *wheel, uint64_t now)
     }
     struct pro_op *due = wheel->due;
     wheel->due = NULL;
-    return sort(due);
+    return due ? sort(due) : NULL;
 }
 
 /* The earliest time in a slot, or `start` when it holds too many to look at. */
