@@ -428,11 +428,14 @@ static bool sim_reap(struct pro_loop *loop, struct proi_event *ret_event)
 
 /* ---- Turns ---- */
 
-/* Of what can happen now, some does or none, without anybody's turn. */
+/* Of what can happen now, some does or none, without anybody's turn. A walk that takes turns by steps meets the same
+ * things between them, in every order, and needs no second chance here. */
 static void go_on(struct pro_sim *sim)
 {
-    bool deep = sim->deep;
-    uint32_t often = sim->choice.front == PRO_SIM_WALK ? 2 : BATCH;
+    bool deep = sim->deep, walks = sim->choice.front == PRO_SIM_WALK;
+    uint32_t often = walks ? 2 : BATCH;
+    if (deep && walks)
+        return;
     sim->deep = true;
     while (proi_sim_busy(sim) && pro_sim_choose(sim, often) != often - 1)
         proi_sim_step(sim, 0);
