@@ -23,7 +23,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static const struct scenario *const tables[] = {walk_cancel, walk_connect, walk_send, walk_multi};
+static const struct scenario *const tables[] = {walk_cancel, walk_connect, walk_send, walk_multi, walk_pool};
 
 struct options {
     const char *only, *history;
