@@ -155,6 +155,6 @@ void slice_take(struct play *p, struct tape *tape, struct pro_slice *slice);
 
 /* ---- The scenarios, each table ended by one without a name ---- */
 
-extern const struct scenario walk_cancel[], walk_connect[], walk_send[], walk_multi[], walk_pool[];
+extern const struct scenario walk_cancel[], walk_connect[], walk_send[], walk_multi[], walk_pool[], walk_close[];
 
 #endif
