@@ -23,8 +23,8 @@
 #include <time.h>
 #include <unistd.h>
 
-static const struct scenario *const tables[] = {walk_cancel, walk_connect, walk_send,
-                                                walk_multi,  walk_pool,    walk_close};
+static const struct scenario *const tables[] = {walk_cancel, walk_connect, walk_send, walk_multi,
+                                                walk_pool,   walk_close,   walk_loop};
 
 struct options {
     const char *only, *history;

@@ -155,6 +155,7 @@ void slice_take(struct play *p, struct tape *tape, struct pro_slice *slice);
 
 /* ---- The scenarios, each table ended by one without a name ---- */
 
-extern const struct scenario walk_cancel[], walk_connect[], walk_send[], walk_multi[], walk_pool[], walk_close[];
+extern const struct scenario walk_cancel[], walk_connect[], walk_send[], walk_multi[], walk_pool[], walk_close[],
+    walk_loop[];
 
 #endif
