@@ -10,14 +10,15 @@ enum { CLOSE, ABORT, RELEASE, ENDINGS };
 enum { SEND = 6 }; /* bytes, into a buffer of 4 */
 
 struct closing {
-    struct pro_handle handle;
-    struct peer peer, next_peer;
-    struct note recv, late, send, close, next;
+    struct pro_handle handle, other_handle;
+    struct peer peer, next_peer, other_peer;
+    struct note recv, late, send, close, next, other;
     struct pro_pool *pool; /* the receive is a multishot */
-    char data[8], out[SEND];
+    char data[8], out[SEND], byte;
     struct iovec iov;
     uint32_t way;
     int fd;
+    bool early; /* what begins on the closing handle does so before the close is with the kernel */
     bool reset; /* the close has said that it was turned into an abort */
 };
 
@@ -46,6 +47,26 @@ static void late_came(struct note *n, struct pro_result r)
     CHECK(n->play, r.res == -ECANCELED || r.res == -ESHUTDOWN, "what begins on a closing handle ends with %d", r.res);
 }
 
+static void start_late(struct play *p)
+{
+    struct closing *x = p->own;
+    struct pro_op *op = note_begin(p, &x->late, "late", late_came);
+    x->late.asked = true;
+    pro_recv(&x->handle, op, x->data, sizeof x->data, 0, on_note);
+}
+
+static bool is_closing(struct play *p)
+{
+    return ((struct closing *)p->own)->close.in_flight;
+}
+
+/* The close is with the kernel. */
+static bool closes_alone(struct play *p)
+{
+    const struct closing *x = p->own;
+    return x->close.in_flight && !x->recv.in_flight && !x->send.in_flight && !x->late.starts;
+}
+
 /* A receive ends, and another one begins: on a handle that closes. */
 static void recv_came(struct note *n, struct pro_result r)
 {
@@ -56,11 +77,8 @@ static void recv_came(struct note *n, struct pro_result r)
         slice_take(p, &x->peer.out, r.slice);
     else if (r.res > 0)
         tape_take(p, &x->peer.out, x->data, (uint32_t)r.res);
-    if (!n->in_flight && x->close.starts && !x->late.starts) {
-        struct pro_op *op = note_begin(p, &x->late, "late", late_came);
-        x->late.asked = true;
-        pro_recv(&x->handle, op, x->data, sizeof x->data, 0, on_note);
-    }
+    if (!n->in_flight && x->close.starts && x->early)
+        start_late(p);
 }
 
 static void send_went(struct note *n, struct pro_result r)
@@ -111,6 +129,7 @@ static void closing_open(struct play *p, struct closing *x, bool multi, bool res
     p->own = x;
     peer_open(p, &x->peer, &x->handle);
     x->fd = x->handle.fd;
+    x->early = !multi;
     x->pool = play_pool(p, 2, 2);
     struct pro_op *op = note_begin(p, &x->recv, "recv", recv_came);
     if (multi)
@@ -150,7 +169,7 @@ static void closing_end(struct play *p, struct closing *x)
 
 static void walk_closing(struct play *p, struct closing *x, const struct act *far)
 {
-    static const struct act closer[] = {{"close", close_it, NULL}, {0}};
+    static const struct act closer[] = {{"close", close_it, NULL}, {"start", start_late, closes_alone}, {0}};
     play_cast_far(p, far);
     play_cast(p, closer);
     play_run(p);
@@ -203,22 +222,36 @@ static void cancel_close(struct play *p)
     note_cancel(&((struct closing *)p->own)->close);
 }
 
-static bool is_closing(struct play *p)
+/* Told in one turn with the result of the close, and before it. */
+static void other_came(struct note *n, struct pro_result r)
 {
-    return ((struct closing *)p->own)->close.in_flight;
+    struct play *p = n->play;
+    CHECK(p, r.res == 1 || p->freeing, "the other receive ends with %d", r.res);
+    if (closes_alone(p))
+        start_late(p);
+}
+
+static void write_other(struct play *p)
+{
+    peer_write(p, &((struct closing *)p->own)->other_peer, 1);
 }
 
 static void hurry_close(struct play *p)
 {
-    static const struct act far[] = {{"write", peer_writes, NULL}, {0}};
-    static const struct act closer[] = {{"close", close_by, NULL}, {"cancel", cancel_close, is_closing}, {0}};
-    struct closing x = {0};
-    x.way = CLOSE;
+    static const struct act far[] = {{"write other", write_other, NULL}, {0}};
+    static const struct act closer[] = {{"close", close_by, NULL}, {0}};
+    static const struct act canceller[] = {{"cancel", cancel_close, is_closing}, {0}};
+    struct closing x = {.way = CLOSE};
     closing_open(p, &x, play_variant(p, 2), true);
+    peer_open(p, &x.other_peer, &x.other_handle);
+    pro_recv(&x.other_handle, note_begin(p, &x.other, "other", other_came), &x.byte, 1, 0, on_note);
+    play_rest(p);
     play_cast_far(p, far);
     play_cast(p, closer);
+    play_cast(p, canceller);
     play_run(p);
     closing_end(p, &x);
+    peer_close(p, &x.other_peer);
 }
 
 /* ------------------------------------------------------------------------------------------------------------
@@ -306,7 +339,9 @@ const struct scenario walk_close[] = {
      .body = close_at_once,
      .socket_buffer = 4},
     {.name = "hurry_close",
-     .bounds = "RECV_ALL or recv_multi and a send; 1 close with a deadline, cancelled once, 2 bytes",
+     .bounds =
+         "RECV_ALL or recv_multi and a send; 1 close with a deadline, cancelled once; 1 recv of 1 byte on another "
+         "handle, whose end begins one on the handle that closes",
      .body = hurry_close,
      .faults = 2,
      .kinds = FAULT(CANCEL_LATE) | FAULT(SLOW_CLOSE),
