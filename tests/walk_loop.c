@@ -291,7 +291,7 @@ static void pulled_end(struct play *p, struct pulled *x)
     }
     pro_remote_unref(x->remote);
     if (x->held) {
-        CHECK(p, x->held->data[0] == tape_byte(0), "what a slice holds has gone with the loop");
+        CHECK(p, (char)x->held->data[0] == tape_byte(0), "what a slice holds has gone with the loop");
         pro_slice_return(x->held);
     }
     pro_pool_free(x->pool);

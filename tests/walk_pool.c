@@ -4,13 +4,16 @@
  */
 #include "walk.h"
 
+enum { HANDLES = 3 }; /* the third in pool_in_line only */
+
 struct sharing {
-    struct pro_handle handles[2];
-    struct peer peers[2];
-    struct note multis[2];
+    struct pro_handle handles[HANDLES];
+    struct peer peers[HANDLES];
+    struct note multis[HANDLES];
     struct pro_pool *pool;
     struct note close;
     struct pro_slice *held[2]; /* until an act returns them: one, or the two that it was split into */
+    unsigned count;
     bool splits;
 };
 
@@ -18,7 +21,7 @@ static void share_came(struct note *n, struct pro_result r)
 {
     struct play *p = n->play;
     struct sharing *x = p->own;
-    unsigned i = n == &x->multis[1];
+    size_t i = (size_t)(n - x->multis);
     if (r.slice) {
         CHECK(p, !x->held[0] && !x->held[1], "the one buffer is lent twice");
         tape_take(p, &x->peers[i].out, r.slice->data, r.slice->size);
@@ -57,14 +60,16 @@ static void cancel_first(struct play *p)
     note_cancel(&((struct sharing *)p->own)->multis[0]);
 }
 
-static void sharing_open(struct play *p, struct sharing *x, bool rested)
+static void sharing_open(struct play *p, struct sharing *x, unsigned count, bool rested)
 {
     p->own = x;
+    static const char *const names[HANDLES] = {"first", "second", "third"};
+    x->count = count;
     x->pool = play_pool(p, 1, 1);
-    for (unsigned i = 0; i < 2; i++) {
+    for (unsigned i = 0; i < count; i++) {
         peer_open(p, &x->peers[i], &x->handles[i]);
-        pro_recv_multi(&x->handles[i], note_begin(p, &x->multis[i], i ? "second" : "first", share_came), x->pool,
-                       PRO_UNLIMITED, on_note);
+        pro_recv_multi(&x->handles[i], note_begin(p, &x->multis[i], names[i], share_came), x->pool, PRO_UNLIMITED,
+                       on_note);
         if (rested)
             play_rest(p);
     }
@@ -78,7 +83,7 @@ static void give_back_all(struct play *p)
         give_back(p);
         play_settle(p);
     }
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < x->count; i++)
         if (x->multis[i].in_flight)
             CHECK(p, x->peers[i].out.received == x->peers[i].out.sent, "bytes have not arrived for receive %u", i);
 }
@@ -86,7 +91,7 @@ static void give_back_all(struct play *p)
 static void sharing_end(struct play *p, struct sharing *x)
 {
     play_end(p);
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < x->count; i++)
         peer_close(p, &x->peers[i]);
 }
 
@@ -96,7 +101,7 @@ static void pool_of_one(struct play *p)
     static const struct act keeper[] = {{"return", give_back, holds}, {0}};
     static const struct act canceller[] = {{"cancel", cancel_first, NULL}, {0}};
     struct sharing x = {0};
-    sharing_open(p, &x, false);
+    sharing_open(p, &x, 2, false);
     play_cast_far(p, far);
     play_cast(p, keeper);
     if (play_variant(p, 2))
@@ -138,7 +143,7 @@ static void pool_and_close(struct play *p)
     static const struct act closer[] = {{"close", close_first, NULL}, {0}};
     struct sharing x = {0};
     x.splits = play_variant(p, 2);
-    sharing_open(p, &x, true);
+    sharing_open(p, &x, 2, true);
     play_cast_far(p, far);
     play_cast(p, keeper + !x.splits);
     play_cast(p, closer);
@@ -157,6 +162,42 @@ static void pool_and_close(struct play *p)
     sharing_end(p, &x);
 }
 
+/* ------------------------------------------------------------------------------------------------------------
+ * The first of those that wait is cancelled as the buffer comes back: it is the next one's
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static void close_holder(struct play *p)
+{
+    close_first(p);
+    give_back(p);
+}
+
+static void cancel_second(struct play *p)
+{
+    note_cancel(&((struct sharing *)p->own)->multis[1]);
+}
+
+static void pool_in_line(struct play *p)
+{
+    static const struct act keeper[] = {{"close and return", close_holder, NULL}, {"return", give_back, holds}, {0}};
+    static const struct act canceller[] = {{"cancel", cancel_second, NULL}, {0}};
+    struct sharing x = {0};
+    sharing_open(p, &x, HANDLES, true);
+    for (unsigned i = 0; i < HANDLES; i++) {
+        peer_write(p, &x.peers[i], 2);
+        play_rest(p);
+    }
+    CHECK(p, x.peers[0].out.received == 2 && holds(p), "the first does not hold the buffer");
+    play_cast(p, keeper);
+    play_cast(p, canceller);
+    play_run(p);
+    give_back_all(p);
+    CHECK(p, x.multis[2].in_flight, "a multishot ends unasked");
+    note_asked(&x.multis[2]);
+    sharing_end(p, &x);
+    pro_pool_free(x.pool);
+}
+
 #define NUISANCES                                                                                                      \
     (FAULT(RECALL) | FAULT(MULTISHOT_END) | FAULT(CANCEL_LATE) | FAULT(CANCEL_FULL) | FAULT(SUBMIT_FULL) |             \
      FAULT(POOL_EMPTY) | FAULT(FEW))
@@ -171,6 +212,12 @@ const struct scenario walk_pool[] = {
      .bounds = "2 recv_multis on 1 buffer; 1 close, 2 x 2 bytes; 1 return, and the pool freed while the slice is "
                "out, or 2 returns of its halves, and the pool freed when all are back",
      .body = pool_and_close,
+     .faults = 1,
+     .kinds = FAULT(RECALL) | FAULT(MULTISHOT_END) | FAULT(CANCEL_LATE) | FAULT(POOL_EMPTY)},
+    {.name = "pool_in_line",
+     .bounds = "3 recv_multis on 1 buffer that the first holds; its handle closed and the buffer returned, 1 cancel of "
+               "the second, 1 return, 3 x 2 bytes being there",
+     .body = pool_in_line,
      .faults = 1,
      .kinds = FAULT(RECALL) | FAULT(MULTISHOT_END) | FAULT(CANCEL_LATE) | FAULT(POOL_EMPTY)},
     {0},
