@@ -87,6 +87,8 @@ uint64_t play_hits(const struct play *p, enum pro_sim_fault fault);
 /* Around calls of the library that are not made by acts or continuations. */
 void play_call(struct play *p);
 void play_called(struct play *p);
+/* At the end of a continuation that is no note's, which began with play_call: the players may act in it, too. */
+void play_continued(struct play *p);
 /* A loop like p->loop. */
 struct pro_loop *play_loop(struct play *p);
 
@@ -156,6 +158,6 @@ void slice_take(struct play *p, struct tape *tape, struct pro_slice *slice);
 /* ---- The scenarios, each table ended by one without a name ---- */
 
 extern const struct scenario walk_cancel[], walk_connect[], walk_send[], walk_multi[], walk_pool[], walk_close[],
-    walk_loop[];
+    walk_loop[], walk_stream[];
 
 #endif

@@ -68,6 +68,13 @@ static bool act_once(struct play *p, bool inside)
     return true;
 }
 
+void play_continued(struct play *p)
+{
+    p->calling = false;
+    while (p->scenario->inside && act_once(p, true))
+        ;
+}
+
 /* Something happens: a step of the world, or a turn of the loop that waits for some. */
 static bool go_on(struct play *p)
 {
@@ -231,9 +238,7 @@ void on_note(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
     }
     if (n->then)
         n->then(n, r);
-    p->calling = false;
-    while (p->scenario->inside && act_once(p, true))
-        ;
+    play_continued(p);
 }
 
 /* ------------------------------------------------------------------------------------------------------------
