@@ -24,7 +24,7 @@
 #include <unistd.h>
 
 static const struct scenario *const tables[] = {walk_cancel, walk_connect, walk_send, walk_multi,
-                                                walk_pool,   walk_close,   walk_loop};
+                                                walk_pool,   walk_close,   walk_loop, walk_stream};
 
 struct options {
     const char *only, *history;
