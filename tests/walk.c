@@ -9,6 +9,7 @@
  * program sees against the contract in <proactor.h>; and at the end nothing may be left.
  *
  *      walk                                    all of them; one line each
+ *      walk --list                             their names
  *      walk --only NAME                        one
  *      walk --faults N                         with at most N faults each
  *      walk --only NAME --trace --history H    one history again, told event by event
@@ -29,7 +30,7 @@ static const struct scenario *const tables[] = {walk_cancel, walk_connect, walk_
 struct options {
     const char *only, *history;
     uint32_t faults;
-    bool trace;
+    bool trace, list;
 };
 
 /* What failed() needs to know. */
@@ -39,9 +40,10 @@ static const struct scenario *walked;
 /* An assertion, a sanitizer or the world itself has found something. Nothing else of this process goes on. */
 static void failed(int signal)
 {
-    char text[4200], history[4096];
+    char text[4300], history[4096];
     pro_sim_walk_history(walk, history, sizeof history);
-    int n = snprintf(text, sizeof text, "walk: FAILED: %s, history %s\n", walked->name, history);
+    int n = snprintf(text, sizeof text, "walk: FAILED: %s, history %s\nwalk: it was history number %llu\n",
+                     walked->name, history, (unsigned long long)pro_sim_walk_count(walk));
     if (write(STDERR_FILENO, text, (size_t)n) != n)
         _exit(3);
     struct sigaction action = {.sa_handler = SIG_DFL};
@@ -134,6 +136,10 @@ static bool parse(int argc, char **argv, struct options *options)
             options->trace = true;
             continue;
         }
+        if (strcmp(argv[i], "--list") == 0) {
+            options->list = true;
+            continue;
+        }
         if (!value)
             return false;
         if (strcmp(argv[i], "--only") == 0)
@@ -155,7 +161,7 @@ int main(int argc, char **argv)
     struct sigaction action = {.sa_handler = failed};
     unsigned walks = 0;
     if (!parse(argc, argv, &options)) {
-        fprintf(stderr, "usage: %s [--only NAME] [--faults N] [--trace] [--history 0.1.2]\n", argv[0]);
+        fprintf(stderr, "usage: %s [--list] [--only NAME] [--faults N] [--trace] [--history 0.1.2]\n", argv[0]);
         return 2;
     }
     sigaction(SIGABRT, &action, NULL);
@@ -164,9 +170,11 @@ int main(int argc, char **argv)
         for (const struct scenario *s = tables[t]; s->name; s++) {
             if (options.only && strcmp(options.only, s->name) != 0)
                 continue;
-            if (!walk_scenario(s, &options))
-                return 2;
             walks++;
+            if (options.list)
+                puts(s->name);
+            else if (!walk_scenario(s, &options))
+                return 2;
         }
     }
     if (walks == 0)
