@@ -348,7 +348,8 @@ static void on_carry_out(struct pro_sim *sim, struct sim_action *action)
         res = rows[r->op->code].perform(sim, r, &event);
     if (res == -EAGAIN)
         return;
-    if (event.more && (r->backend->one_shot || pro_sim_chance(sim, PRO_SIM_MULTISHOT_END)))
+    bool one_shot = r->backend->one_shot && r->op->code != PROI_POLL_MULTI; /* which every kernel has */
+    if (event.more && (one_shot || pro_sim_chance(sim, PRO_SIM_MULTISHOT_END)))
         event.more = false;
     push_result(r, res, event.slice, event.more);
     if (event.more && proi_sim_poll(sim, r->op->owner.handle->fd) & rows[r->op->code].waits)

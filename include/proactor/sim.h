@@ -71,7 +71,7 @@ enum pro_sim_fault {
     PRO_SIM_RECALL,         /* the kernel gives an operation back that nobody cancelled */
     PRO_SIM_NO_MEMORY,      /* a send or receive ends -ENOMEM or -ENOBUFS */
     PRO_SIM_MULTISHOT_END,  /* the kernel ends a multishot, and it is started again */
-    PRO_SIM_ONE_SHOT,       /* a loop's kernel knows no multishots at all */
+    PRO_SIM_ONE_SHOT,       /* a loop's kernel knows no multishots but polls */
     PRO_SIM_POOL_EMPTY,     /* a receive finds no buffer at the kernel, though the pool has some */
     PRO_SIM_SUBMIT_FULL,    /* there is no room to submit an operation ... */
     PRO_SIM_CANCEL_FULL,    /* ... or a cancel */
