@@ -312,7 +312,8 @@ static int stream_events(const struct sim_node *node)
     if ((over && node->flags & NODE_SHUT_OUT) || node->flags & NODE_RESET ||
         (!(node->flags & NODE_CONNECTED) && node->kind != SIM_DATAGRAMS))
         events |= POLLHUP;
-    if (!peer || node->flags & NODE_SHUT_OUT || proi_sim_channel_room(&peer->in) > peer->in.limit / 4)
+    bool drops = node->kind == SIM_DATAGRAMS && node->family != AF_UNIX; /* what there is no room for */
+    if (!peer || drops || node->flags & NODE_SHUT_OUT || proi_sim_channel_room(&peer->in) > peer->in.limit / 4)
         events |= OUT;
     return events;
 }
