@@ -195,12 +195,15 @@ int proi_sim_write(struct pro_sim *sim, int fd, const void *data, size_t size, u
 
 /* ---- Ending ---- */
 
+/* Datagrams know no end of file: who receives them is not told. */
 static void send_end(struct pro_sim *sim, struct sim_node *node)
 {
     struct sim_node *peer = node->peer;
     if (!peer || node->flags & NODE_SHUT_OUT)
         return;
     node->flags |= NODE_SHUT_OUT;
+    if (node->kind == SIM_DATAGRAMS)
+        return;
     proi_sim_channel_end(sim, &peer->in);
     proi_sim_under_way(sim, peer);
 }
