@@ -366,6 +366,11 @@ int pro_sim_pair(struct pro_sim *sim, int ret_fds[2])
     return proi_sim_socketpair(sim, AF_INET, SOCK_STREAM, ret_fds);
 }
 
+int pro_sim_datagrams(struct pro_sim *sim, int ret_fds[2])
+{
+    return proi_sim_socketpair(sim, AF_INET, SOCK_DGRAM, ret_fds);
+}
+
 int pro_sim_pipe(struct pro_sim *sim, int ret_fds[2])
 {
     return proi_sim_pipe(sim, ret_fds);

@@ -201,9 +201,10 @@ PRO_API void pro_sim_audit(struct pro_sim *sim);
 
 /* ---- Descriptors of the world ---- */
 
-/* Two connected stream sockets; a pipe, whose first end is read; a file with these contents, open for reading and
- * writing at its start. 0 (or the file's descriptor), or -EMFILE. */
+/* Two connected stream sockets; two connected datagram sockets; a pipe, whose first end is read; a file with these
+ * contents, open for reading and writing at its start. 0 (or the file's descriptor), or -EMFILE. */
 PRO_API int pro_sim_pair(struct pro_sim *sim, int ret_fds[2]);
+PRO_API int pro_sim_datagrams(struct pro_sim *sim, int ret_fds[2]);
 PRO_API int pro_sim_pipe(struct pro_sim *sim, int ret_fds[2]);
 PRO_API int pro_sim_file(struct pro_sim *sim, const void *data, size_t size);
 
