@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -361,6 +362,81 @@ static void world_when_something_is_wrong_says_so(void **state)
     }
 }
 
+/* ---- The kernel in it ---- */
+
+/* Somebody with one descriptor and one operation at a time. */
+struct single {
+    struct pro_loop *loop;
+    struct pro_handle handle;
+    struct pro_op op;
+    int results, last;
+};
+
+static void on_single(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+{
+    struct single *s = PRO_CONTAINER_OF(op, struct single, op);
+    s->results++;
+    s->last = r.res;
+}
+
+static void single_open(struct single *s, struct pro_sim *sim, int fd)
+{
+    struct pro_config config = PRO_CONFIG_INIT;
+    config.backend = PRO_BACKEND_SIM;
+    config.sim = sim;
+    assert_int_equal(pro_loop_new(&config, &s->loop), 0);
+    pro_adopt(s->loop, &s->handle, fd);
+}
+
+static int turns(struct single *s, unsigned count)
+{
+    while (count-- > 0)
+        pro_run(s->loop, PRO_RUN_NOWAIT);
+    return s->results;
+}
+
+static void poll_when_the_kernel_knows_no_multishots_reports_changes(void **state)
+{
+    struct pro_sim_config config = PRO_SIM_CONFIG_INIT;
+    struct pro_sim_stats stats = {0};
+    struct single s = {0};
+    struct pro_sim *sim;
+    int ends[2];
+    config.rates[PRO_SIM_ONE_SHOT] = UINT16_MAX;
+    assert_int_equal(pro_sim_new(&config, &sim), 0);
+    assert_int_equal(pro_sim_pair(sim, ends), 0);
+    single_open(&s, sim, ends[0]);
+    pro_sim_stats(sim, &stats, sizeof stats);
+    assert_int_equal(stats.hits[PRO_SIM_ONE_SHOT], 1);
+    pro_poll_multi(&s.handle, &s.op, POLLOUT, on_single);
+    assert_int_equal(turns(&s, 1000), 1);
+    assert_int_equal(s.last, POLLOUT);
+    pro_loop_free(s.loop);
+    pro_sim_close(sim, ends[1]);
+    pro_sim_free(sim);
+}
+
+static void datagrams_when_the_peer_is_full_or_gone_are_dropped_or_awaited(void **state)
+{
+    static uint8_t data[1000];
+    struct single s = {0};
+    struct pro_sim *sim = calm_world();
+    int ends[2];
+    assert_int_equal(pro_sim_datagrams(sim, ends), 0);
+    single_open(&s, sim, ends[0]);
+    for (unsigned i = 0; i < 100; i++) /* more than the peer has room for */
+        assert_int_equal(pro_try_send(&s.handle, data, sizeof data), sizeof data);
+    pro_poll(&s.handle, &s.op, POLLOUT, on_single);
+    assert_int_equal(turns(&s, 100), 1);
+    assert_int_equal(s.last, POLLOUT);
+    pro_sim_close(sim, ends[1]);
+    pro_recv(&s.handle, &s.op, data, sizeof data, 0, on_single);
+    assert_int_equal(turns(&s, 100), 1); /* no end of file */
+    pro_loop_free(s.loop);
+    assert_int_equal(s.last, -ECANCELED);
+    pro_sim_free(sim);
+}
+
 /* ---- Making one ---- */
 
 static void world_when_its_config_makes_no_sense_is_refused(void **state)
@@ -401,6 +477,8 @@ int main(void)
         cmocka_unit_test(deadline_when_the_clock_leaps_spares_what_had_arrived),
         cmocka_unit_test(clock_when_nothing_happens_jumps_to_the_next_thing),
         cmocka_unit_test(world_when_something_is_wrong_says_so),
+        cmocka_unit_test(poll_when_the_kernel_knows_no_multishots_reports_changes),
+        cmocka_unit_test(datagrams_when_the_peer_is_full_or_gone_are_dropped_or_awaited),
         cmocka_unit_test(world_when_its_config_makes_no_sense_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
