@@ -531,7 +531,8 @@ static void complete(struct pro_loop *loop, struct pro_op *op)
     if (op->state == PROI_ENDED) {
         if (keeps_place(op))
             detach(loop, op);
-        finish(loop, op, (struct pro_result){op->res, flags, NULL});
+        int res = op->code == PROI_POST && loop->freeing ? -ECANCELED : op->res;
+        finish(loop, op, (struct pro_result){res, flags, NULL});
         return;
     }
     proi_assert(op->flags & PROI_REPORT);

@@ -187,6 +187,33 @@ static void c13_close_when_pulled_down_keeps_its_deadline(void **state)
     assert_int_equal(close->last.res, -ETIME);
 }
 
+/* The loop has taken them from the mailbox, and a turn is not long enough to run them all. */
+static void c13_posts_when_taken_and_not_run_end_cancelled(void **state)
+{
+    enum { POSTS = 9 };
+    struct world *w = *state;
+    struct record *posts[POSTS];
+    unsigned ran = 0;
+    w->config.turn_completions = 2;
+    world_open(w);
+    struct pro_remote *remote = pro_remote_get(w->loop);
+    for (unsigned i = 0; i < POSTS; i++) {
+        posts[i] = world_record(w);
+        posts[i]->starts++;
+        assert_int_equal(pro_post(remote, &posts[i]->op, on_record), 0);
+    }
+    world_turns(w, 2);
+    while (ran < POSTS && posts[ran]->finals > 0)
+        ran++;
+    assert_in_range(ran, 1, POSTS - 1);
+    world_shut(w);
+    for (unsigned i = 0; i < POSTS; i++) {
+        assert_int_equal(posts[i]->finals, 1);
+        assert_int_equal(posts[i]->last.res, i < ran ? 0 : -ECANCELED);
+    }
+    pro_remote_unref(remote);
+}
+
 /* Inside the finals: closes handles, cancels, starts, posts, sets deadlines. */
 struct busybody {
     struct pro_handle *near, *other;
@@ -526,6 +553,7 @@ int main(void)
         TEST(c13_handle_when_idle_is_closed_by_the_pull_down),
         TEST(c13_close_when_pulled_down_completes),
         TEST(c13_close_when_pulled_down_keeps_its_deadline),
+        TEST_BARE(c13_posts_when_taken_and_not_run_end_cancelled),
         TEST(c13_finals_when_pulled_down_may_do_anything),
         TEST(c13_conversation_when_pulled_down_at_any_turn_leaks_nothing),
         TEST(c13_run_in_a_forked_child_says_so_and_harms_nobody),
