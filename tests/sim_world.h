@@ -24,8 +24,8 @@ struct sim_result {
 
 struct sim_plan {
     const struct pro_sim_config *config;
-    unsigned sessions; /* it goes on until there were so many ... */
-    uint64_t events;   /* ... and the trace has so many lines */
+    unsigned sessions;                             /* it goes on until there were so many ... */
+    uint64_t events;                               /* ... and the trace has so many lines */
     void (*line)(void *context, const char *text); /* of the trace; may be NULL */
     struct hits *hits;
 };
