@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Runs the fuzz targets with libFuzzer, for ./dev fuzz.
+
+    fuzz.py run PROGRAM TARGET WORK [-OPTION=VALUE...]    fuzz, and keep what is learnt in WORK/corpus/TARGET
+    fuzz.py minimise PROGRAM TARGET WORK                  bring what is learnt back into fuzz/corpus/TARGET
+
+Exit status: 0 nothing found, 1 a find, or the fuzzer itself failed.
+"""
+import hashlib
+import os
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+PROGRESS_SECONDS = 2
+NOISE = re.compile(r"^#\d+\s+(NEW|REDUCE|RELOAD|pulse)\b")
+
+
+def say(text):
+    print("fuzz: " + text, flush=True)
+
+
+def seeds(target):
+    return os.path.join(HERE, "corpus", target)
+
+
+def options(target):
+    """What libFuzzer is told about a target: its dictionary, and the lines of TARGET.options."""
+    told = []
+    dictionary = os.path.join(HERE, target + ".dict")
+    if os.path.exists(dictionary):
+        told.append("-dict=" + dictionary)
+    try:
+        with open(os.path.join(HERE, target + ".options")) as file:
+            pairs = (line.split("=", 1) for line in file if "=" in line)
+            told += ["-%s=%s" % (name.strip(), value.strip()) for name, value in pairs]
+    except FileNotFoundError:
+        pass
+    return told
+
+
+def cpu_seconds():
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def fuzz(arguments):
+    """Shows how it goes on, and returns the exit status and the number of executions."""
+    shown = 0
+    runs = 0
+    # ASan remembers what libFuzzer has freed, which is the copy of each input: 256 MB of them, and out of the caches.
+    os.environ.setdefault("ASAN_OPTIONS", "quarantine_size_mb=16")
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, errors="replace") as child:
+        for line in child.stdout:
+            number = re.match(r"#(\d+)\s", line)
+            runs = int(number.group(1)) if number else runs
+            if NOISE.match(line):
+                if time.monotonic() - shown < PROGRESS_SECONDS:
+                    continue
+                shown = time.monotonic()
+            if not line.startswith(("stat::", "###### ", '"')):
+                print(line, end="", flush=True)
+        status = child.wait()
+    return status, runs
+
+
+def run(program, target, work, more):
+    corpus = os.path.join(work, "corpus", target)
+    crashes = os.path.join(work, "crashes")
+    for folder in (corpus, crashes):
+        os.makedirs(folder, exist_ok=True)
+    before = set(os.listdir(crashes))
+    folders = [folder for folder in (corpus, seeds(target)) if os.path.isdir(folder)]
+    start, cpu = time.monotonic(), cpu_seconds()
+    status, runs = fuzz([program, "-artifact_prefix=%s/%s-" % (crashes, target)] + options(target) + more + folders)
+    seconds, cpu = time.monotonic() - start, cpu_seconds() - cpu
+    found = sorted(set(os.listdir(crashes)) - before)
+    verdict = "exit status %d" % status if status else "clean"
+    say("%s: %d executions in %.0f s, %.0f/s (%.0f for each second of CPU), %d inputs in the corpus: %s"
+        % (target, runs, seconds, runs / max(seconds, 1e-3), runs / max(cpu, 1e-3), len(os.listdir(corpus)), verdict))
+    for name in found:
+        path = os.path.join(crashes, name)
+        say("found: %s\n      replay it with: %s %s" % (path, program, path))
+    return 0 if status == 0 else 1
+
+
+def minimise(program, target, work):
+    """A set that covers the same is chosen anew, small files first; what is no longer needed goes."""
+    sources = [seeds(target), os.path.join(work, "corpus", target)]
+    with tempfile.TemporaryDirectory() as chosen:
+        merge = [program, "-merge=1"] + options(target) + [chosen] + [source for source in sources if os.path.isdir(source)]
+        status = subprocess.run(merge, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+        if status != 0:
+            say("%s: the merge failed with exit status %d" % (target, status))
+            return 1
+        wanted = {}
+        for name in os.listdir(chosen):
+            with open(os.path.join(chosen, name), "rb") as file:
+                data = file.read()
+            wanted[hashlib.sha1(data).hexdigest()[:12]] = data
+    os.makedirs(seeds(target), exist_ok=True)
+    kept = {}
+    for name in os.listdir(seeds(target)):
+        path = os.path.join(seeds(target), name)
+        with open(path, "rb") as file:
+            digest = hashlib.sha1(file.read()).hexdigest()[:12]
+        # A name that says something was given by hand, to an input that is there for a reason.
+        if digest in wanted or not re.fullmatch("[0-9a-f]{12}", name):
+            kept[digest] = name
+        else:
+            os.remove(path)
+    for digest in sorted(set(wanted) - set(kept)):
+        with open(os.path.join(seeds(target), digest), "wb") as file:
+            file.write(wanted[digest])
+    sizes = [os.path.getsize(os.path.join(seeds(target), name)) for name in os.listdir(seeds(target))]
+    say("%s: %d inputs in the tree, %d bytes" % (target, len(sizes), sum(sizes)))
+    return 0
+
+
+def main(arguments):
+    if len(arguments) >= 4 and arguments[0] == "run":
+        return run(arguments[1], arguments[2], arguments[3], arguments[4:])
+    if len(arguments) == 4 and arguments[0] == "minimise":
+        return minimise(*arguments[1:])
+    sys.exit(__doc__)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
