@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: MIT
-"""Runs the fuzz targets with libFuzzer, for ./dev fuzz.
+"""Runs the fuzz targets with libFuzzer or AFL++, for ./dev fuzz.
 
     fuzz.py run PROGRAM TARGET WORK [-OPTION=VALUE...]    fuzz, and keep what is learnt in WORK/corpus/TARGET
+    fuzz.py afl PROGRAM TARGET WORK SECONDS               the same with AFL++, in WORK/afl-out/TARGET
     fuzz.py minimise PROGRAM TARGET WORK                  bring what is learnt back into fuzz/corpus/TARGET
 
 Exit status: 0 nothing found, 1 a find, or the fuzzer itself failed.
@@ -89,6 +90,33 @@ def run(program, target, work, more):
     return 0 if status == 0 else 1
 
 
+def afl(program, target, work, seconds):
+    """AFL++ keeps its corpus in a form of its own, and goes on with it."""
+    out = os.path.join(work, "afl-out", target)
+    dictionary = os.path.join(HERE, target + ".dict")
+    os.makedirs(out, exist_ok=True)
+    settings = {"AFL_NO_UI": "1", "AFL_AUTORESUME": "1", "AFL_SKIP_CPUFREQ": "1", "AFL_NO_AFFINITY": "1",
+                "AFL_I_DONT_CARE_ABOUT_MISSING_CRASHES": "1"}
+    command = ["afl-fuzz", "-V", seconds, "-i", seeds(target), "-o", out]
+    command += ["-x", dictionary] if os.path.exists(dictionary) else []
+    status = subprocess.run(command + ["--", program], env=dict(os.environ, **settings)).returncode
+    stats = {}
+    try:
+        with open(os.path.join(out, "default", "fuzzer_stats")) as file:
+            stats = {name.strip(): value.strip() for name, value in (line.split(":", 1) for line in file if ":" in line)}
+    except FileNotFoundError:
+        pass
+    crashes = os.path.join(out, "default", "crashes")
+    found = sorted(name for name in (os.listdir(crashes) if os.path.isdir(crashes) else []) if name.startswith("id"))
+    say("%s: AFL++: %s executions in all, %s/s, %s inputs: %s" % (
+        target, stats.get("execs_done"), stats.get("execs_per_sec"), stats.get("corpus_count"),
+        "clean" if status == 0 and not found else "%d finds, exit status %d" % (len(found), status)))
+    for name in found:
+        path = os.path.join(crashes, name)
+        say("found: %s\n      replay it with: ./dev fuzz replay %s %s" % (path, target, path))
+    return 1 if status != 0 or found else 0
+
+
 def minimise(program, target, work):
     """A set that covers the same is chosen anew, small files first; what is no longer needed goes."""
     sources = [seeds(target), os.path.join(work, "corpus", target)]
@@ -125,6 +153,8 @@ def minimise(program, target, work):
 def main(arguments):
     if len(arguments) >= 4 and arguments[0] == "run":
         return run(arguments[1], arguments[2], arguments[3], arguments[4:])
+    if len(arguments) == 5 and arguments[0] == "afl":
+        return afl(*arguments[1:])
     if len(arguments) == 4 and arguments[0] == "minimise":
         return minimise(*arguments[1:])
     sys.exit(__doc__)
