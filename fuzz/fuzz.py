@@ -5,6 +5,8 @@
     fuzz.py run PROGRAM TARGET WORK [-OPTION=VALUE...]    fuzz, and keep what is learnt in WORK/corpus/TARGET
     fuzz.py afl PROGRAM TARGET WORK SECONDS               the same with AFL++, in WORK/afl-out/TARGET
     fuzz.py minimise PROGRAM TARGET WORK                  bring what is learnt back into fuzz/corpus/TARGET
+    fuzz.py canaries SOURCE BUILD                         plant each bug of tests/canaries that a target must catch in
+                                                          the copy SOURCE that BUILD builds, and see it caught
 
 Exit status: 0 nothing found, 1 a find, or the fuzzer itself failed.
 """
@@ -12,6 +14,7 @@ import hashlib
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,6 +22,8 @@ import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRESS_SECONDS = 2
+CANARY_SECONDS = 60
+CANARY_SEEDS = (1, 2, 3)
 NOISE = re.compile(r"^#\d+\s+(NEW|REDUCE|RELOAD|pulse)\b")
 
 
@@ -150,6 +155,54 @@ def minimise(program, target, work):
     return 0
 
 
+def caught(program, target, pristine, seed):
+    """Fuzzes from nothing: no corpus, no dictionary. Returns the seconds it took, or None."""
+    with tempfile.TemporaryDirectory() as folder:
+        told = [option for option in options(target) if not option.startswith("-dict=")]
+        limits = ["-seed=%d" % seed, "-max_total_time=%d" % CANARY_SECONDS, "-artifact_prefix=%s/" % folder]
+        start = time.monotonic()
+        status = subprocess.run([program] + told + limits, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+        seconds = time.monotonic() - start
+        finds = [os.path.join(folder, name) for name in os.listdir(folder)]
+        if status == 0 or not finds:
+            return None
+        # It is the bug that was found, if the same input is nothing without it.
+        quiet = subprocess.run([pristine] + finds, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+        return seconds if quiet else None
+
+
+def canaries(source, build):
+    missed = 0
+    pristine = {}
+    folder = os.path.join(source, "tests", "canaries")
+    print("%-28s%s" % ("", "".join("%10s" % ("seed %d" % seed) for seed in CANARY_SEEDS)), flush=True)
+    for name in sorted(os.listdir(folder)):
+        with open(os.path.join(folder, name)) as file:
+            catcher = re.search(r"^Caught by: fuzz/fuzz_(\w+)$", file.read(), re.MULTILINE)
+        if not catcher:
+            continue
+        target = catcher.group(1)
+        program = os.path.join(build, "fuzz", "fuzz_" + target)
+        ninja = ["ninja", "-C", build, "fuzz/fuzz_" + target]
+        patch = ["patch", "-p1", "-s", "-d", source, "-i", os.path.join("tests", "canaries", name)]
+        if target not in pristine:
+            subprocess.run(ninja, check=True, stdout=subprocess.DEVNULL)
+            pristine[target] = shutil.copy(program, program + "_pristine")
+        subprocess.run(patch, check=True)
+        try:
+            subprocess.run(ninja, check=True, stdout=subprocess.DEVNULL)
+            seconds = [caught(program, target, pristine[target], seed) for seed in CANARY_SEEDS]
+        finally:
+            subprocess.run(patch + ["-R"], check=True)
+        missed += seconds.count(None)
+        shown = ["missed" if took is None else "%.1f s" % took for took in seconds]
+        print("%-28s%s" % (name, "".join("%10s" % text for text in shown)), flush=True)
+    if not pristine:
+        sys.exit("no canary for a fuzz target in " + folder)
+    say("canaries: " + ("%d times missed" % missed if missed else "all caught"))
+    return 1 if missed else 0
+
+
 def main(arguments):
     if len(arguments) >= 4 and arguments[0] == "run":
         return run(arguments[1], arguments[2], arguments[3], arguments[4:])
@@ -157,6 +210,8 @@ def main(arguments):
         return afl(*arguments[1:])
     if len(arguments) == 4 and arguments[0] == "minimise":
         return minimise(*arguments[1:])
+    if len(arguments) == 3 and arguments[0] == "canaries":
+        return canaries(*map(os.path.abspath, arguments[1:]))
     sys.exit(__doc__)
 
 
