@@ -5,7 +5,7 @@
     fuzz.py run PROGRAM TARGET WORK [-OPTION=VALUE...]    fuzz, and keep what is learnt in WORK/corpus/TARGET
     fuzz.py afl PROGRAM TARGET WORK SECONDS               the same with AFL++, in WORK/afl-out/TARGET
     fuzz.py minimise PROGRAM TARGET WORK                  bring what is learnt back into fuzz/corpus/TARGET
-    fuzz.py canaries SOURCE BUILD                         plant each bug of tests/canaries that a target must catch in
+    fuzz.py canaries SOURCE BUILD [SUBSTRING]             plant each bug of tests/canaries that a target must catch in
                                                           the copy SOURCE that BUILD builds, and see it caught
 
 Exit status: 0 nothing found, 1 a find, or the fuzzer itself failed.
@@ -171,7 +171,7 @@ def caught(program, target, pristine, seed):
         return seconds if quiet else None
 
 
-def canaries(source, build):
+def canaries(source, build, part=""):
     missed = 0
     pristine = {}
     folder = os.path.join(source, "tests", "canaries")
@@ -179,7 +179,7 @@ def canaries(source, build):
     for name in sorted(os.listdir(folder)):
         with open(os.path.join(folder, name)) as file:
             catcher = re.search(r"^Caught by: fuzz/fuzz_(\w+)$", file.read(), re.MULTILINE)
-        if not catcher:
+        if not catcher or part not in name:
             continue
         target = catcher.group(1)
         program = os.path.join(build, "fuzz", "fuzz_" + target)
@@ -210,8 +210,8 @@ def main(arguments):
         return afl(*arguments[1:])
     if len(arguments) == 4 and arguments[0] == "minimise":
         return minimise(*arguments[1:])
-    if len(arguments) == 3 and arguments[0] == "canaries":
-        return canaries(*map(os.path.abspath, arguments[1:]))
+    if 3 <= len(arguments) <= 4 and arguments[0] == "canaries":
+        return canaries(os.path.abspath(arguments[1]), os.path.abspath(arguments[2]), *arguments[3:])
     sys.exit(__doc__)
 
 
