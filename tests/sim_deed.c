@@ -277,16 +277,22 @@ static bool start_shutdown(struct deed *d)
     return true;
 }
 
-/* What was started before it has been sent before it, unless something was cut: then nothing is sent any more. */
+/* What was started before it has been sent before it, unless something was cut: then nothing is sent any more. That may
+ * not have been told yet, so a sending that could have been cut excuses all. */
 static void judge_shutdown(struct deed *d, struct pro_result r)
 {
+    const struct deed *unsent = NULL;
     bool cut = d->seat->closing || way_out(d)->cut != UINT32_MAX;
-    for (unsigned i = 0; i < DEEDS && !cut; i++) {
+    for (unsigned i = 0; i < DEEDS; i++) {
         const struct deed *other = d->acts->deeds[i];
         bool sends = other && other->seat == d->seat && (other->kind == SEND || other->kind == SEND_SLICES);
-        if (r.res == 0 && sends && other->order < d->order && !other->asked && !other->late && other->deadline == 0)
-            pro_sim_fail(d->acts->sim, "a shutdown comes before the sending of %u bytes in front of it", other->size);
+        if (!sends || other->order > d->order)
+            continue;
+        cut |= other->asked || other->late || other->deadline != 0;
+        unsent = other;
     }
+    if (r.res == 0 && unsent && !cut)
+        pro_sim_fail(d->acts->sim, "a shutdown comes before the sending of %u bytes in front of it", unsent->size);
 }
 
 /* ---- Pipes and files ---- */
