@@ -10,6 +10,7 @@
 
 Exit status: 0 nothing found, 1 a find, or the fuzzer itself failed.
 """
+import configparser
 import hashlib
 import os
 import re
@@ -35,18 +36,17 @@ def seeds(target):
     return os.path.join(HERE, "corpus", target)
 
 
-def options(target):
-    """What libFuzzer is told about a target: its dictionary, and the lines of TARGET.options."""
+def options(target, *sections):
+    """What libFuzzer is told about a target: its dictionary, and these sections of TARGET.options."""
     told = []
     dictionary = os.path.join(HERE, target + ".dict")
     if os.path.exists(dictionary):
         told.append("-dict=" + dictionary)
-    try:
-        with open(os.path.join(HERE, target + ".options")) as file:
-            pairs = (line.split("=", 1) for line in file if "=" in line)
-            told += ["-%s=%s" % (name.strip(), value.strip()) for name, value in pairs]
-    except FileNotFoundError:
-        pass
+    parser = configparser.ConfigParser()
+    parser.read(os.path.join(HERE, target + ".options"))
+    for section in sections:
+        if parser.has_section(section):
+            told += ["-%s=%s" % pair for pair in parser.items(section)]
     return told
 
 
@@ -83,7 +83,7 @@ def run(program, target, work, more):
     before = set(os.listdir(crashes))
     folders = [folder for folder in (corpus, seeds(target)) if os.path.isdir(folder)]
     start, cpu = time.monotonic(), cpu_seconds()
-    status, runs = fuzz([program, "-artifact_prefix=%s/%s-" % (crashes, target)] + options(target) + more + folders)
+    status, runs = fuzz([program, "-artifact_prefix=%s/%s-" % (crashes, target)] + options(target, "libfuzzer") + more + folders)
     seconds, cpu = time.monotonic() - start, cpu_seconds() - cpu
     found = sorted(set(os.listdir(crashes)) - before)
     verdict = "exit status %d" % status if status else "clean"
@@ -126,7 +126,7 @@ def minimise(program, target, work):
     """A set that covers the same is chosen anew, small files first; what is no longer needed goes."""
     sources = [seeds(target), os.path.join(work, "corpus", target)]
     with tempfile.TemporaryDirectory() as chosen:
-        merge = [program, "-merge=1"] + options(target) + [chosen] + [source for source in sources if os.path.isdir(source)]
+        merge = [program, "-merge=1"] + options(target, "libfuzzer", "minimise") + [chosen] + [source for source in sources if os.path.isdir(source)]
         status = subprocess.run(merge, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
         if status != 0:
             say("%s: the merge failed with exit status %d" % (target, status))
@@ -158,7 +158,7 @@ def minimise(program, target, work):
 def caught(program, target, pristine, seed):
     """Fuzzes from nothing: no corpus, no dictionary. Returns the seconds it took, or None."""
     with tempfile.TemporaryDirectory() as folder:
-        told = [option for option in options(target) if not option.startswith("-dict=")]
+        told = [option for option in options(target, "libfuzzer") if not option.startswith("-dict=")]
         limits = ["-seed=%d" % seed, "-max_total_time=%d" % CANARY_SECONDS, "-artifact_prefix=%s/" % folder]
         start = time.monotonic()
         status = subprocess.run([program] + told + limits, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode

@@ -422,7 +422,7 @@ struct acts *acts_begin(struct pro_sim *sim, struct hits *hits)
     a->sim = sim;
     a->hits = hits;
     a->busy = true;
-    bool long_run = draw(a, 10) == 0;
+    bool long_run = draw(a, 10) == 9;
     a->budget = LEAST_RUNS + draw(a, long_run ? MOST_RUNS : MORE_RUNS);
     for (unsigned i = 0; i < LOOPS; i++) {
         a->pulses[i].acts = a;

@@ -453,10 +453,11 @@ void sim_world_play(const struct sim_plan *plan, struct sim_result *ret_result)
     start_service(p);
     start_clients(p);
     start_lines(p);
-    p->acts = acts_begin(p->sim, plan->hits);
+    p->acts = plan->acts ? acts_begin(p->sim, plan->hits) : NULL;
     main_part(p);
     last_part(p);
-    acts_end(p->acts);
+    if (p->acts)
+        acts_end(p->acts);
     come_to_rest(p);
     judge(p);
     unmake(p);

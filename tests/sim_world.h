@@ -26,6 +26,7 @@ struct sim_plan {
     const struct pro_sim_config *config;
     unsigned sessions;                             /* it goes on until there were so many ... */
     uint64_t events;                               /* ... and the trace has so many lines */
+    bool acts;                                     /* beside them anything that continuations may do: sim_acts.h */
     void (*line)(void *context, const char *text); /* of the trace; may be NULL */
     struct hits *hits;
 };
