@@ -79,7 +79,8 @@ static void play_seed(const struct options *o, struct pro_sim_config *config, st
     config->latency_ns = config->seed % 4 * 50000;
     config->jitter_ns = config->seed % 3 * 300000;
     config->socket_buffer = 1024u << config->seed % 8;
-    struct sim_plan plan = {.config = config, .sessions = SIM_LEAST_SESSIONS, .events = SIM_LEAST_EVENTS, .acts = true, .hits = hits};
+    struct sim_plan plan = {
+        .config = config, .sessions = SIM_LEAST_SESSIONS, .events = SIM_LEAST_EVENTS, .acts = true, .hits = hits};
     plan.line = o->trace ? print_line : NULL;
     sim_world_play(&plan, ret_result);
     if (ret_result->sessions < SIM_LEAST_SESSIONS || ret_result->stats.events < SIM_LEAST_EVENTS) {
