@@ -28,7 +28,7 @@ static const struct scenario *const tables[] = {walk_cancel, walk_connect, walk_
                                                 walk_pool,   walk_close,   walk_loop, walk_stream};
 
 struct options {
-    const char *only, *history;
+    const char *program, *only, *history;
     uint32_t faults;
     bool trace, list;
 };
@@ -107,29 +107,44 @@ static double seconds(void)
 
 static bool walk_scenario(const struct scenario *s, const struct options *options)
 {
-    char replay[128];
+    char replay[512];
     uint32_t faults = fault_budget(s, options);
     double begun = seconds();
-    snprintf(replay, sizeof replay, "walk --faults %u --only %s --trace --history", faults, s->name);
+    snprintf(replay, sizeof replay, "%s --faults %u --only %s --trace --history", options->program, faults, s->name);
     walked = s;
     walk = pro_sim_walk_new();
-    if (!walk || (options->history && !pro_sim_walk_only(walk, options->history)))
+    if (!walk)
+        abort();
+    if (options->history && !pro_sim_walk_only(walk, options->history)) {
+        fprintf(stderr, "%s: no history: %s\n", options->program, options->history);
         return false;
+    }
     while (pro_sim_walk_next(walk))
         play_history(s, options, replay);
     printf("%s: %llu histories, %s (bounds: %s; %u faults", s->name, (unsigned long long)pro_sim_walk_count(walk),
            options->history ? "one chosen" : "complete", s->bounds, faults);
     if (faults > 0)
         print_kinds(s);
-    printf(") in %.2f s\n", seconds() - begun);
+    printf(") in %.2f s of CPU time\n", seconds() - begun);
     fflush(stdout);
     pro_sim_walk_free(walk);
     walk = NULL;
     return true;
 }
 
+static bool number(const char *text, uint32_t *ret_number)
+{
+    char *end;
+    unsigned long value = strtoul(text, &end, 10);
+    if (end == text || *end || value > UINT32_MAX)
+        return false;
+    *ret_number = (uint32_t)value;
+    return true;
+}
+
 static bool parse(int argc, char **argv, struct options *options)
 {
+    options->program = argv[0];
     for (int i = 1; i < argc; i++) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (strcmp(argv[i], "--trace") == 0) {
@@ -146,9 +161,7 @@ static bool parse(int argc, char **argv, struct options *options)
             options->only = value;
         else if (strcmp(argv[i], "--history") == 0)
             options->history = value;
-        else if (strcmp(argv[i], "--faults") == 0)
-            options->faults = (uint32_t)strtoul(value, NULL, 10);
-        else
+        else if (strcmp(argv[i], "--faults") != 0 || !number(value, &options->faults))
             return false;
         i++;
     }
