@@ -9,7 +9,8 @@ listening()
     grep -q ":$(printf %04X "$1") [0-9A-F]*:0000 0A" /proc/net/tcp /proc/net/tcp6
 }
 
-port=$((10000 + $$ % 20000)) # below those the kernel gives out
+# Below those the kernel gives out; six to each process, as those for the other backends run beside it.
+port=$((10000 + $$ % 3333 * 6))
 while listening $port || listening $((port + 1)) || listening $((port + 2)) || listening $((port + 4)) ||
     listening $((port + 5)); do
     port=$((port + 6))
