@@ -54,8 +54,9 @@
  * 12. Fair. One turn runs the completions that were there when it began, bounded by count and by bytes: no handle,
  *     timer or poster starves another.
  * 13. Pull-down. Outside pro_run, pro_loop_free cancels everything, runs every final continuation, and returns
- *     every byte and every descriptor. What is started meanwhile ends -ESHUTDOWN. In a forked child pro_run says
- *     -ECHILD, pro_loop_free frees the child's copies only, anything else aborts; the parent is untouched.
+ *     every byte and every descriptor. What is started meanwhile ends -ESHUTDOWN, so a continuation that starts
+ *     again whatever ended would keep it busy for ever. In a forked child pro_run says -ECHILD, pro_loop_free frees
+ *     the child's copies only, anything else aborts; the parent is untouched.
  *
  *
  * CONVENTIONS, valid wherever nothing else is said
