@@ -31,7 +31,8 @@ enum {
     DEFAULT_TURN_COMPLETIONS = 512,
     DEFAULT_TURN_BYTES = 256 * 1024,
     RETRY_NS = 1000 * 1000,          /* when the kernel has no memory for submissions */
-    PATIENCE_NS = 100 * 1000 * 1000, /* for which deadlines wait while results are worked off */
+    FEW = 16,                        /* results: a kernel that has more to tell tells more at a time */
+    PATIENCE_NS = 100 * 1000 * 1000, /* for which deadlines wait while there are results */
 };
 
 /* --- memory, description, guard ------------------------------------------------------------------------------- */
@@ -95,20 +96,25 @@ void proi_loop_check(const struct pro_loop *loop)
 
 /* --- making ----------------------------------------------------------------------------------------------------- */
 
+/* What programs know that were built before there was a simulation. */
+#define OLDEST_CONFIG offsetof(struct pro_config, sim)
+
 static bool config_ok(const struct pro_config *c)
 {
     bool both = !c->allocator.alloc == !c->allocator.free, sim = c->backend == PRO_BACKEND_SIM;
-    return c->size >= sizeof *c && both && c->backend <= PRO_BACKEND_SIM && sim == (c->sim != NULL) &&
-           c->entries <= 32768 && (c->entries & (c->entries - 1)) == 0 && c->completion_entries <= 65536;
+    return both && c->backend <= PRO_BACKEND_SIM && sim == (c->sim != NULL) && c->entries <= 32768 &&
+           (c->entries & (c->entries - 1)) == 0 && c->completion_entries <= 65536;
 }
 
 int pro_loop_new(const struct pro_config *config, struct pro_loop **ret_loop)
 {
     struct pro_config c = PRO_CONFIG_INIT;
-    if (config && !config_ok(config))
+    if (config && config->size < OLDEST_CONFIG)
         return -EINVAL;
     if (config)
-        c = *config;
+        memcpy(&c, config, config->size < sizeof c ? config->size : sizeof c);
+    if (!config_ok(&c))
+        return -EINVAL;
     if (!c.allocator.alloc)
         c.allocator = (struct pro_allocator){default_alloc, default_free, NULL};
     struct pro_loop *loop = proi_alloc(&c.allocator, sizeof *loop, _Alignof(struct pro_loop));
@@ -458,9 +464,12 @@ static void timer_due(struct pro_loop *loop, struct pro_op *op)
     }
 }
 
-/* A deadline comes after the results that were there when it passed, so that a process which stood still does not take
- * what has arrived in time for late. Timers come at once. */
-static void expire(struct pro_loop *loop, bool deadlines)
+/* What is to be looked at. A deadline comes after the results that were there when it passed, so that a process which
+ * stood still does not take what has arrived in time for late. Timers come at once. A close has no result to wait for
+ * but those of others, which have been cancelled. */
+enum due { DUE_TIMERS, DUE_CLOSES, DUE_DEADLINES };
+
+static void expire(struct pro_loop *loop, enum due what)
 {
     struct pro_op *due = proi_wheel_advance(&loop->wheel, loop->now);
     for (struct pro_op *op = due; op; op = op->time_next)
@@ -471,7 +480,7 @@ static void expire(struct pro_loop *loop, bool deadlines)
         op->time_next = NULL;
         if (op->state == PROI_TIMING)
             timer_due(loop, op);
-        else if (deadlines)
+        else if (what == DUE_DEADLINES || (what == DUE_CLOSES && op->code == PROI_CLOSE))
             proi_op_cancel(loop, op, true);
         else
             time_set(loop, op, op->time_at);
@@ -548,12 +557,13 @@ static void complete(struct pro_loop *loop, struct pro_op *op)
     op->done(loop, op, (struct pro_result){res, PRO_MORE | flags, NULL});
 }
 
-/* Runs what was there when it began; half the turn belongs to the core's completions, the rest to the backend's. Notes
- * since when it has been behind with those. */
-static uint32_t dispatch(struct pro_loop *loop)
+/* Runs what was there when it began; half the turn belongs to the core's completions, the rest to the backend's. Tells
+ * what may be looked at after that. A kernel tells some of what it has at a time (io_uring about twenty results, epoll
+ * as many events as there is room for), so many results are a sign of more. */
+static uint32_t dispatch(struct pro_loop *loop, enum due *ret_due)
 {
     bool all = false;
-    uint32_t limit = loop->turn_completions, own = (limit + 1) / 2, ran = 0;
+    uint32_t limit = loop->turn_completions, own = (limit + 1) / 2, ran = 0, before;
     struct proi_event event;
     loop->bytes = 0;
     if (own > loop->completions_count)
@@ -562,13 +572,26 @@ static uint32_t dispatch(struct pro_loop *loop)
         loop->completions_count--;
         complete(loop, proi_queue_pop(&loop->completions));
     }
+    before = ran;
     while (ran < limit && loop->bytes < loop->turn_bytes && !(all = !loop->backend->reap(loop, &event))) {
         proi_handle_event(loop, &event);
         ran++;
     }
-    if (all || !loop->behind_since)
-        loop->behind_since = all ? 0 : loop->now;
+    *ret_due = !all ? DUE_TIMERS : ran - before < FEW ? DUE_DEADLINES : DUE_CLOSES;
     return ran;
+}
+
+/* The patience with results has an end. It begins in the turn that sees the first deadline passed, and not when that
+ * was: the process may have stood still. */
+static enum due lose_patience(struct pro_loop *loop, enum due due)
+{
+    if (!loop->overdue_since)
+        loop->overdue_since = loop->now;
+    if (loop->now - loop->overdue_since >= PATIENCE_NS)
+        due = DUE_DEADLINES;
+    if (due == DUE_DEADLINES)
+        loop->overdue_since = 0;
+    return due;
 }
 
 /* Returns how many continuations ran, at least 1 if it was woken, or a negative errno. */
@@ -587,10 +610,13 @@ static int turn(struct pro_loop *loop, bool wait)
         return r;
     loop->now = loop->backend->now(loop);
     woken |= proi_post_take(loop);
-    expire(loop, false);
-    int ran = (int)dispatch(loop);
-    if (loop->wheel.due && (!loop->behind_since || loop->now - loop->behind_since >= PATIENCE_NS))
-        expire(loop, true);
+    expire(loop, DUE_TIMERS);
+    if (!loop->wheel.due)
+        loop->overdue_since = 0;
+    enum due due;
+    int ran = (int)dispatch(loop, &due);
+    if (loop->wheel.due && (due = lose_patience(loop, due)) != DUE_TIMERS)
+        expire(loop, due);
     return ran + woken;
 }
 

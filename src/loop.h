@@ -21,8 +21,8 @@ struct pro_loop {
     uint32_t turn_completions, turn_bytes; /* bounds of a turn */
     uint32_t bytes;                        /* received in this turn */
     uint64_t now;
-    uint64_t behind_since; /* turns have left results of the backend for later; 0: the last has not */
-    uint64_t background;   /* operations in flight that do not keep pro_run */
+    uint64_t overdue_since; /* deadlines that have passed wait for results; 0: none does */
+    uint64_t background;    /* operations in flight that do not keep pro_run */
     struct pro_handle *handles;
     struct pro_pool *pools; /* those that have received here */
     struct pro_remote *remote;

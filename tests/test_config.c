@@ -340,6 +340,17 @@ static void loop_without_a_config_has_the_defaults(void **state)
     assert_in_range(chosen(NULL), PRO_BACKEND_IO_URING, PRO_BACKEND_EPOLL);
 }
 
+/* A program that was built before `sim` came. */
+static void config_when_older_is_taken(void **state)
+{
+    struct pro_config config = PRO_CONFIG_INIT;
+    (void)state;
+    config.backend = PRO_BACKEND_EPOLL;
+    config.size = offsetof(struct pro_config, sim);
+    config.sim = (struct pro_sim *)&config; /* behind its end */
+    assert_int_equal(chosen(&config), PRO_BACKEND_EPOLL);
+}
+
 /* The environment overrules AUTO, and nothing else. */
 static void environment_overrules_auto_only(void **state)
 {
@@ -385,6 +396,7 @@ int main(void)
         TEST(pool_of_two_serves_ten),
         TEST_BARE(config_that_makes_no_sense_is_refused),
         TEST_BARE(loop_without_a_config_has_the_defaults),
+        TEST_BARE(config_when_older_is_taken),
         TEST_BARE(environment_overrules_auto_only),
         TEST_BARE(version_is_that_of_the_header),
     };

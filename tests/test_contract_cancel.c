@@ -465,6 +465,30 @@ static void c05_operation_of_any_kind_when_given_a_deadline_in_flight_ends_late(
     for_kinds(*state, 0, 0, deadline_in_flight);
 }
 
+/* As after the process has stood still: the data of very many is there, and then all their deadlines have passed. A
+ * kernel does not tell so many results at once. */
+static void c05_deadlines_of_many_when_their_data_is_there_spare_it(void **state)
+{
+    enum { CROWD = 200 };
+    struct world *w = *state;
+    struct record *r[CROWD];
+    int far[CROWD];
+    char *bytes = world_alloc(w, CROWD);
+    for (unsigned i = 0; i < CROWD; i++) {
+        r[i] = world_record(w);
+        pro_recv(world_unix(w, &far[i]), record_begin(r[i]), &bytes[i], 1, 0, on_record);
+    }
+    world_turns(w, 3);
+    for (unsigned i = 0; i < CROWD; i++) {
+        assert_int_equal(write(far[i], "x", 1), 1);
+        pro_deadline(&r[i]->op, 1);
+    }
+    for (unsigned i = 0; i < CROWD; i++) {
+        RUN_UNTIL(w, r[i]->finals == 1);
+        assert_int_equal(r[i]->last.res, 1);
+    }
+}
+
 static void deadline_in_the_past(struct scene *s)
 {
     scene_start(s);
@@ -717,6 +741,7 @@ int main(void)
         TEST(c05_deadline_of_any_kind_when_before_the_cancel_names_the_error),
         TEST(c05_queued_operation_when_late_leaves_the_one_before_it),
         TEST(c05_deadlines_when_many_are_each_kept),
+        TEST(c05_deadlines_of_many_when_their_data_is_there_spare_it),
     };
     return RUN(tests);
 }
