@@ -2,12 +2,13 @@
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "sim_node.h"
 
-enum { LEAST_BUFFER = 2048 };
+enum { LEAST_BUFFER = 2048, MOST_BUFFER = 1 << 28 };
 
 /* ---- Names ---- */
 
@@ -67,9 +68,15 @@ static uint16_t kept_flag(const struct sim_node *node, int level, int name)
     return 0;
 }
 
-static int set_buffer(struct sim_channel *channel, int size)
+/* Of what is sent to `node`. The room may have grown, and a sender may wait for it. */
+static int set_buffer(struct pro_sim *sim, struct sim_node *node, int size)
 {
-    channel->limit = size * 2 > LEAST_BUFFER ? (uint32_t)size * 2 : LEAST_BUFFER;
+    struct sim_channel *channel = &node->in;
+    if (size > MOST_BUFFER) /* Linux has its most as well */
+        size = MOST_BUFFER;
+    channel->limit = size > LEAST_BUFFER / 2 ? (uint32_t)size * 2 : LEAST_BUFFER;
+    if (node->peer && proi_sim_channel_room(channel) > channel->limit / 4)
+        proi_sim_changed(sim, node->peer, POLLOUT | POLLWRNORM);
     return 0;
 }
 
@@ -91,9 +98,9 @@ int proi_sim_option_set(struct pro_sim *sim, int fd, int level, int name, const 
         return 0;
     }
     if (level == SOL_SOCKET && name == SO_RCVBUF)
-        return set_buffer(&node->in, number);
+        return set_buffer(sim, node, number);
     if (level == SOL_SOCKET && name == SO_SNDBUF)
-        return node->peer ? set_buffer(&node->peer->in, number) : 0;
+        return node->peer ? set_buffer(sim, node->peer, number) : 0;
     uint16_t flag = kept_flag(node, level, name);
     if (!flag)
         return -ENOPROTOOPT;
