@@ -20,6 +20,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/un.h>
 
 #include "sim_node.h"
 
@@ -282,17 +283,47 @@ void proi_sim_send_reset(struct pro_sim *sim, struct sim_node *to)
 
 /* ---- Addresses ---- */
 
-static const struct sim_address *intern(struct pro_sim *sim, const struct sockaddr *at, socklen_t length)
+/* Only what makes up the name: no padding, and no length but the one it needs. (A caller may leave the padding of a
+ * sockaddr_in as it found it, or tell the length of a whole sockaddr_storage.) */
+static socklen_t tidy(const struct sockaddr *at, socklen_t length, struct sockaddr_storage *ret)
 {
+    const size_t from = offsetof(struct sockaddr_un, sun_path);
+    const char *path = (const char *)at + from;
+    struct sockaddr_in in;
+    memset(ret, 0, sizeof *ret);
+    switch (at->sa_family) {
+    case AF_INET:
+        memcpy(&in, at, sizeof in);
+        memset(in.sin_zero, 0, sizeof in.sin_zero);
+        memcpy(ret, &in, sizeof in);
+        return sizeof in;
+    case AF_INET6:
+        memcpy(ret, at, sizeof(struct sockaddr_in6));
+        return sizeof(struct sockaddr_in6);
+    default:
+        if (length <= from || !*path) { /* unnamed, or abstract: every byte counts */
+            memcpy(ret, at, length);
+            return length;
+        }
+        length = (socklen_t)(from + strnlen(path, length - from)); /* its end may be told or not */
+        memcpy(ret, at, length);
+        return length + 1;
+    }
+}
+
+static const struct sim_address *intern(struct pro_sim *sim, const struct sockaddr *told, socklen_t told_length)
+{
+    struct sockaddr_storage at;
+    socklen_t length = tidy(told, told_length, &at);
     struct sim_address *address = sim->net->addresses;
-    while (address && (address->length != length || memcmp(&address->at, at, length) != 0))
+    while (address && (address->length != length || memcmp(&address->at, &at, length) != 0))
         address = address->next;
     if (address)
         return address;
     address = proi_world_alloc(sim, sizeof *address);
     address->next = sim->net->addresses;
     address->length = length;
-    memcpy(&address->at, at, length);
+    address->at = at;
     sim->net->addresses = address;
     return address;
 }
