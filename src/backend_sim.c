@@ -479,6 +479,11 @@ bool proi_sim_loop_alive(const struct sim_loop *base)
     return base->loop->stats.in_flight > base->loop->background;
 }
 
+bool proi_sim_loop_running(const struct sim_loop *base)
+{
+    return base->loop->running;
+}
+
 /* ---- Audit ---- */
 
 static unsigned with_backend(const struct pro_op *op)
@@ -647,6 +652,24 @@ static int sim_init(struct pro_loop *loop, const struct pro_config *config)
     return 0;
 }
 
+/* In a forked child: what is in flight stays so, and is forgotten. */
+static void drop_requests(struct backend *b)
+{
+    for (; b->result_count > 0; b->result_count--) {
+        pro_slice_return_list(b->results[b->result_first].slice);
+        b->result_first = (b->result_first + 1) & (b->result_room - 1);
+    }
+    for (uint32_t i = 0; i < b->request_count; i++) {
+        struct request *r = b->requests[i];
+        if (!r)
+            continue;
+        proi_sim_unwatch(&r->watch);
+        proi_sim_never(b->sim, &r->carry_out);
+        proi_sim_never(b->sim, &r->cancel);
+        request_free(r);
+    }
+}
+
 static void sim_fini(struct pro_loop *loop)
 {
     struct backend *b = state(loop);
@@ -656,6 +679,7 @@ static void sim_fini(struct pro_loop *loop)
         link = &(*link)->next;
     *link = b->base.next;
     proi_sim_tell(sim, SIM_E_LOOP_GONE, b->base.number, 0, 0);
+    drop_requests(b);
     proi_world_free(sim, b->requests, b->request_room * sizeof(struct request *));
     proi_world_free(sim, b->unused, b->unused_room * sizeof *b->unused);
     proi_world_free(sim, b->results, b->result_room * sizeof *b->results);

@@ -112,7 +112,7 @@ bool proi_chance(struct proi_choice *choice, uint16_t rate)
     case PRO_SIM_SEED:
         return next_random(choice) >> 48 < rate;
     case PRO_SIM_BYTES:
-        return next_byte(choice) > 255u - (rate + 255u) / 256u; /* one byte must be able to say yes */
+        return next_byte(choice) > (rate < 65280 ? 255u - (rate + 255u) / 256u : 0); /* a byte can say yes, and no */
     case PRO_SIM_WALK:
         return walk_choose(choice->walk, 2) == 1;
     case PRO_SIM_CALM:
@@ -169,6 +169,12 @@ bool pro_sim_walk_only(struct pro_sim_walk *walk, const char *history)
         history = *end ? end + 1 : end;
     }
     return true;
+}
+
+void proi_walk_print(const struct pro_sim_walk *walk, FILE *to)
+{
+    for (size_t i = 0; i < walk->at; i++)
+        fprintf(to, i ? ".%u" : "%u", walk->stack[i].choice);
 }
 
 void pro_sim_walk_history(const struct pro_sim_walk *walk, char *out, size_t size)

@@ -4,6 +4,8 @@
 
 #include <proactor/sim.h>
 
+#include <stdio.h>
+
 struct proi_choice {
     enum pro_sim_front front;
     uint64_t random; /* state of the generator */
@@ -18,5 +20,8 @@ uint32_t proi_choose(struct proi_choice *choice, uint32_t count);
 
 /* Whether something of `rate` in 65536 chances happens. In a walk, anything that has a rate may happen or not. */
 bool proi_chance(struct proi_choice *choice, uint16_t rate);
+
+/* The choices of the history under way, all of them. */
+void proi_walk_print(const struct pro_sim_walk *walk, FILE *to);
 
 #endif

@@ -21,6 +21,7 @@
 enum {
     WINDOW = 16, /* of the things that can happen now, those among which is drawn */
     TAIL = 40,   /* events that a failure prints */
+    MOST_BUFFER = 1 << 30,
 };
 #define HOUR_NS   UINT64_C(3600000000000)
 #define MINUTE_NS UINT64_C(60000000000)
@@ -44,7 +45,7 @@ static bool config_ok(const struct pro_sim_config *c)
     return c->size >= sizeof *c && c->front <= PRO_SIM_WALK && walks == (c->walk != NULL) &&
            (c->bytes || c->byte_count == 0) && !c->allocator.alloc == !c->allocator.free &&
            (c->first_descriptor <= INT32_MAX / 2 || c->first_descriptor == PRO_SIM_FROM_0) &&
-           c->descriptors <= INT32_MAX / 2;
+           c->descriptors <= INT32_MAX / 2 && c->socket_buffer <= MOST_BUFFER;
 }
 
 void pro_sim_faults(struct pro_sim_config *config, uint16_t rate)
@@ -282,7 +283,8 @@ void pro_sim_note(struct pro_sim *sim, const char *format, ...)
 static void testify(void *context)
 {
     const struct pro_sim *sim = context;
-    char line[160], history[4096] = "";
+    char line[160];
+    bool walks = sim->choice.front == PRO_SIM_WALK;
     uint64_t first = sim->stats.events > TAIL ? sim->stats.events - TAIL : 0;
     fflush(stdout);
     for (uint64_t i = first; i < sim->stats.events; i++) {
@@ -291,12 +293,17 @@ static void testify(void *context)
     }
     fprintf(stderr, "proactor: after %llu events, hash %016llx\n", (unsigned long long)sim->stats.events,
             (unsigned long long)sim->stats.hash);
-    if (sim->choice.front == PRO_SIM_WALK) {
-        pro_sim_walk_history(sim->choice.walk, history, sizeof history);
-        fprintf(stderr, "proactor: history %s\n", history);
+    if (walks) {
+        fputs("proactor: history ", stderr);
+        proi_walk_print(sim->choice.walk, stderr);
+        fputs("\n", stderr);
     }
-    if (sim->replay)
-        fprintf(stderr, "proactor: replay with: %s%s%s\n", sim->replay, history[0] ? " " : "", history);
+    if (!sim->replay)
+        return;
+    fprintf(stderr, "proactor: replay with: %s%s", sim->replay, walks ? " " : "");
+    if (walks)
+        proi_walk_print(sim->choice.walk, stderr);
+    fputs("\n", stderr);
 }
 
 void pro_sim_fail(struct pro_sim *sim, const char *format, ...)
@@ -376,6 +383,7 @@ void proi_sim_count(struct pro_sim *sim, enum pro_sim_fault fault)
 
 bool pro_sim_chance(struct pro_sim *sim, enum pro_sim_fault fault)
 {
+    proi_require(fault < PRO_SIM_FAULTS, "a fault that does not exist");
     if (sim->rates[fault] == 0 || (sim->fault_limited && sim->fault_budget == 0))
         return false;
     if (!proi_chance(&sim->choice, sim->rates[fault]))
@@ -649,6 +657,7 @@ uint32_t pro_sim_step(struct pro_sim *sim, uint32_t steps)
 
 void pro_sim_stand_still(struct pro_sim *sim, uint64_t ns)
 {
+    proi_require(ns < UNLIMITED - sim->now, "a world stands still for ever");
     uint64_t until = sim->now + ns;
     bool deep = sim->deep;
     proi_sim_tell(sim, SIM_E_STILL, (int64_t)ns, 0, 0);
@@ -668,7 +677,8 @@ static bool any_alive(const struct pro_sim *sim)
 
 int pro_sim_run(struct pro_sim *sim, uint64_t until)
 {
-    proi_require(!sim->deep, "pro_sim_run is called from a continuation");
+    for (const struct sim_loop *loop = sim->loops; loop; loop = loop->next)
+        proi_require(!proi_sim_loop_running(loop), "pro_sim_run is called from a continuation");
     while (any_alive(sim) || proi_sim_busy(sim) || sim->heap_count > 0) {
         if (sim->now >= until)
             return 1;

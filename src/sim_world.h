@@ -116,6 +116,7 @@ uint64_t proi_sim_latency(struct pro_sim *sim);
 bool proi_sim_loop_due(const struct sim_loop *base, uint64_t now);
 int proi_sim_loop_turn(struct sim_loop *base);
 bool proi_sim_loop_alive(const struct sim_loop *base);
+bool proi_sim_loop_running(const struct sim_loop *base);
 /* backend_sim.c, sim_net.c: look at everything, and fail if it is not as it must be. */
 void proi_sim_audit_loop(struct pro_sim *sim, const struct sim_loop *base);
 void proi_sim_audit_net(struct pro_sim *sim);

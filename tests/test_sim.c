@@ -335,6 +335,64 @@ static void free_under_a_loop(void *context)
     pro_sim_free(config.sim);
 }
 
+static void stand_still_for_ever(void *context)
+{
+    struct pro_sim *sim = calm_world();
+    pro_sim_stand_still(sim, PRO_NEVER - pro_sim_now(sim));
+}
+
+static void ask_for_another_fault(void *context)
+{
+    (void)pro_sim_chance(calm_world(), PRO_SIM_FAULTS);
+}
+
+static struct pro_sim *run_inside;
+
+static void on_timer_run(struct pro_loop *loop, struct pro_op *op, struct pro_result result)
+{
+    pro_sim_run(run_inside, PRO_NEVER);
+}
+
+static void run_in_a_continuation(void *context)
+{
+    struct pro_config config = PRO_CONFIG_INIT;
+    struct pro_loop *loop;
+    struct pro_op op = {0};
+    config.backend = PRO_BACKEND_SIM;
+    config.sim = run_inside = calm_world();
+    pro_loop_new(&config, &loop);
+    pro_timer_after(loop, &op, 1, on_timer_run);
+    pro_run(loop, PRO_RUN_DEFAULT);
+}
+
+/* Longer than any buffer: the line must play the same. */
+enum { LONG_HISTORY = 6000 };
+
+static void fail_late(void *context)
+{
+    struct pro_sim_walk *walk = pro_sim_walk_new();
+    struct pro_sim_config config = {.size = sizeof config, .front = PRO_SIM_WALK, .walk = walk, .replay = "play"};
+    while (pro_sim_walk_next(walk)) {
+        struct pro_sim *sim;
+        pro_sim_new(&config, &sim);
+        for (unsigned i = 0; i < LONG_HISTORY; i++)
+            (void)pro_sim_choose(sim, 2);
+        if (pro_sim_choose(sim, 2) == 1)
+            pro_sim_fail(sim, "late");
+        pro_sim_free(sim);
+    }
+}
+
+static void failure_after_many_choices_prints_them_all(void **state)
+{
+    static char said[8 * LONG_HISTORY];
+    (void)in_child(fail_late, NULL, said, sizeof said);
+    const char *line = strstr(said, "replay with: play 0.");
+    assert_non_null(line);
+    assert_int_equal(strcspn(line, "\n"), strlen("replay with: play ") + 2 * LONG_HISTORY + 1);
+    assert_non_null(strstr(line, ".0.1\n"));
+}
+
 static void world_when_something_is_wrong_says_so(void **state)
 {
     static const struct {
@@ -349,6 +407,9 @@ static void world_when_something_is_wrong_says_so(void **state)
         {two_owners, "has two owners", false},
         {misuse, "an operation is started while it is in flight", true},
         {free_under_a_loop, "a world is freed before its loops", false},
+        {stand_still_for_ever, "a world stands still for ever", false},
+        {ask_for_another_fault, "a fault that does not exist", false},
+        {run_in_a_continuation, "pro_sim_run is called from a continuation", false},
     };
     for (unsigned i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         char said[8192];
@@ -437,6 +498,116 @@ static void datagrams_when_the_peer_is_full_or_gone_are_dropped_or_awaited(void 
     pro_sim_free(sim);
 }
 
+/* Names are compared, and not the memory they stand in. */
+static void connect_when_the_address_stands_in_other_memory_finds_it(void **state)
+{
+    struct pro_config config = PRO_CONFIG_INIT;
+    struct pro_loop *loop;
+    struct pro_handle listener = {0};
+    struct sockaddr_storage there, here = {0};
+    struct sockaddr_in *in = (struct sockaddr_in *)&there;
+    config.backend = PRO_BACKEND_SIM;
+    config.sim = calm_world();
+    assert_int_equal(pro_loop_new(&config, &loop), 0);
+    memset(&there, 0xcc, sizeof there);
+    in->sin_family = AF_INET;
+    in->sin_port = htons(80);
+    in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    memcpy(&here, &there, offsetof(struct sockaddr_in, sin_zero));
+    assert_int_equal(pro_listen(loop, &listener, (struct sockaddr *)&here, sizeof *in, 0, 0), 0);
+    for (unsigned i = 0; i < 2; i++) {
+        int fd = pro_sim_connect(config.sim, (struct sockaddr *)&there, i ? sizeof there : sizeof *in);
+        assert_true(fd >= 0);
+        pro_sim_close(config.sim, fd);
+    }
+    pro_loop_free(loop);
+    pro_sim_free(config.sim);
+}
+
+/* The room comes by an option, and not by a read. */
+static void send_when_the_buffer_grows_goes_on(void **state)
+{
+    static char bytes[200000], taken[sizeof bytes];
+    struct pro_config config = PRO_CONFIG_INIT;
+    struct pro_loop *loop;
+    struct pro_handle near = {0}, far = {0};
+    struct pro_op op = {0};
+    struct iovec iov = {bytes, sizeof bytes};
+    int fds[2], size = 1 << 20;
+    config.backend = PRO_BACKEND_SIM;
+    config.sim = calm_world();
+    assert_int_equal(pro_loop_new(&config, &loop), 0);
+    assert_int_equal(pro_sim_pair(config.sim, fds), 0);
+    pro_adopt(loop, &near, fds[0]);
+    pro_adopt(loop, &far, fds[1]);
+    pro_send(&near, &op, &iov, 1, 0, on_timer);
+    pro_sim_run(config.sim, PRO_NEVER);
+    assert_true(pro_op_in_flight(&op));
+    assert_int_equal(pro_option_set(&far, SOL_SOCKET, SO_RCVBUF, &size, sizeof size), 0);
+    pro_sim_run(config.sim, PRO_NEVER);
+    assert_false(pro_op_in_flight(&op));
+    assert_int_equal(pro_sim_read(config.sim, fds[1], taken, sizeof taken), sizeof taken);
+    pro_loop_free(loop);
+    pro_sim_free(config.sim);
+}
+
+/* What is in flight there is forgotten. */
+static void free_in_a_forked_child(void *context)
+{
+    const struct pro_config *config = context;
+    struct pro_loop *loop;
+    struct pro_handle handle = {0};
+    struct pro_op op = {0};
+    char byte;
+    int fds[2];
+    pro_loop_new(config, &loop);
+    pro_sim_pair(config->sim, fds);
+    pro_adopt(loop, &handle, fds[0]);
+    pro_recv(&handle, &op, &byte, 1, 0, on_timer);
+    pro_run(loop, PRO_RUN_NOWAIT);
+    int status = 0;
+    pid_t child = fork();
+    if (child > 0)
+        waitpid(child, &status, 0);
+    pro_loop_free(loop);
+    pro_sim_close(config->sim, fds[1]);
+    pro_sim_free(config->sim);
+    _exit(child > 0 && status == 0 ? 0 : child == 0 ? 0 : 1);
+}
+
+static void world_when_forked_can_be_freed(void **state)
+{
+    struct pro_config config = PRO_CONFIG_INIT;
+    char said[8192];
+    config.backend = PRO_BACKEND_SIM;
+    config.sim = calm_world();
+    int status = in_child(free_in_a_forked_child, &config, said, sizeof said);
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    pro_sim_free(config.sim);
+}
+
+/* One byte decides: the highest rate says no to one of 256. */
+static void chance_when_taken_from_bytes_grows_with_the_rate(void **state)
+{
+    static const uint16_t rates[] = {1, 300, 32768, 65280, 65281, UINT16_MAX};
+    static const unsigned hits[] = {1, 2, 128, 255, 255, 255};
+    uint8_t bytes[256];
+    for (unsigned i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)i;
+    for (unsigned i = 0; i < sizeof rates / sizeof rates[0]; i++) {
+        struct pro_sim_config config = {
+            .size = sizeof config, .front = PRO_SIM_BYTES, .bytes = bytes, .byte_count = sizeof bytes};
+        struct pro_sim *sim;
+        unsigned count = 0;
+        pro_sim_faults(&config, rates[i]);
+        assert_int_equal(pro_sim_new(&config, &sim), 0);
+        for (unsigned n = 0; n < sizeof bytes; n++)
+            count += pro_sim_chance(sim, PRO_SIM_FULL);
+        assert_int_equal(count, hits[i]);
+        pro_sim_free(sim);
+    }
+}
+
 /* ---- Making one ---- */
 
 static void world_when_its_config_makes_no_sense_is_refused(void **state)
@@ -479,6 +650,11 @@ int main(void)
         cmocka_unit_test(world_when_something_is_wrong_says_so),
         cmocka_unit_test(poll_when_the_kernel_knows_no_multishots_reports_changes),
         cmocka_unit_test(datagrams_when_the_peer_is_full_or_gone_are_dropped_or_awaited),
+        cmocka_unit_test(connect_when_the_address_stands_in_other_memory_finds_it),
+        cmocka_unit_test(send_when_the_buffer_grows_goes_on),
+        cmocka_unit_test(world_when_forked_can_be_freed),
+        cmocka_unit_test(chance_when_taken_from_bytes_grows_with_the_rate),
+        cmocka_unit_test(failure_after_many_choices_prints_them_all),
         cmocka_unit_test(world_when_its_config_makes_no_sense_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

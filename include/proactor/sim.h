@@ -111,7 +111,7 @@ struct pro_sim_config {
 
     uint64_t latency_ns;       /* of what crosses the network: from here ... */
     uint64_t jitter_ns;        /* ... to that much more. Default of both: none, what is sent has arrived */
-    uint32_t socket_buffer;    /* bytes a connection holds in each direction; default 64 KiB */
+    uint32_t socket_buffer;    /* bytes a connection holds in each direction, at most 2^30; default 64 KiB */
     uint32_t first_descriptor; /* default 2^20, so that no kernel call takes one of the world's for its own;
                                   PRO_SIM_FROM_0 for 0 */
     uint32_t descriptors;      /* open at once, at most; default 2^22 */
@@ -120,7 +120,8 @@ struct pro_sim_config {
     uint64_t start_ns;         /* what pro_now says first; default one hour */
 
     uint16_t rates[PRO_SIM_FAULTS]; /* in 65536 chances */
-    const char *replay;             /* a command line for people, printed when the world fails; a walk adds where */
+    const char *replay;             /* a command line for people, printed when the world fails; a walk adds where. Not
+                                       copied */
     struct pro_allocator allocator; /* of the world itself; default: aligned_alloc and free */
 };
 #define PRO_SIM_FROM_0 UINT32_MAX
