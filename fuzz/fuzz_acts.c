@@ -27,8 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     config.front = PRO_SIM_BYTES;
     config.bytes = size > 2 ? data + 2 : NULL;
     config.byte_count = size > 2 ? size - 2 : 0;
-    config.latency_ns = (network & 3) * 50000;
-    config.jitter_ns = (network >> 2 & 3) * 300000;
+    config.latency_ns = (network & 3) * UINT64_C(50000);
+    config.jitter_ns = (network >> 2 & 3) * UINT64_C(300000);
     config.socket_buffer = 2048u << (network >> 4 & 7); /* datagrams fit */
     config.audit_every = network >> 7 ? 1 : 0;
     if (faults & 1)

@@ -28,8 +28,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     config.front = PRO_SIM_BYTES;
     config.bytes = data + (size > 0);
     config.byte_count = size - (size > 0);
-    config.latency_ns = (network & 3) * 50000;
-    config.jitter_ns = (network >> 2 & 3) * 300000;
+    config.latency_ns = (network & 3) * UINT64_C(50000);
+    config.jitter_ns = (network >> 2 & 3) * UINT64_C(300000);
     config.socket_buffer = 512u << (network >> 4 & 7);
     config.audit_every = network >> 7 ? 1 : 0;
     sim_world_play(&plan, &result);

@@ -454,8 +454,8 @@ static void make_world(const uint8_t *data, size_t size)
     world.bytes = size > 3 ? data + 3 : NULL;
     world.byte_count = size > 3 ? size - 3 : 0;
     world.socket_buffer = 512u << (kind & 3);
-    world.latency_ns = (kind >> 2 & 3) * 200000u;
-    world.jitter_ns = (kind >> 4 & 1) * 700000u;
+    world.latency_ns = (kind >> 2 & 3) * UINT64_C(200000);
+    world.jitter_ns = (kind >> 4 & 1) * UINT64_C(700000);
     if (mood & 1)
         pro_sim_faults(&world, 256);
     world.rates[(mood >> 1) % PRO_SIM_CLOCK] = (uint16_t)(mood >> 1 > 0 ? 16384 : 0);
