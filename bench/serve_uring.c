@@ -207,6 +207,8 @@ static void paid(struct loop *l, int fd)
 
 static void backlog_add(struct backlog *backlog, const uint8_t *data, size_t size)
 {
+    if (size == 0)
+        return;
     if (backlog->waiting_size + size > backlog->room) {
         backlog->room = 2 * (backlog->waiting_size + (uint32_t)size);
         backlog->waiting = realloc(backlog->waiting, backlog->room);
@@ -420,7 +422,7 @@ static void on_receive(struct loop *l, int fd, int res, unsigned flags)
 /* Out of descriptors or memory: the connections wait in the backlog of the listener for a tenth of a second. */
 static void retry_accept(struct loop *l)
 {
-    static struct __kernel_timespec pause = {.tv_nsec = 100 * 1000 * 1000};
+    static struct __kernel_timespec pause = {.tv_nsec = 100000000};
     struct io_uring_sqe *sqe = request(l);
     io_uring_prep_timeout(sqe, &pause, 0, 0);
     sign(sqe, RETRY, 0, 0);
