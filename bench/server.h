@@ -115,7 +115,8 @@ static inline struct listener server_listen(const struct server *server, int typ
 }
 
 /* The next connection; -1: there is none at present. Out of descriptors, the spare one is given up for as long as it
- * takes to turn a connection away: else it would stay in the queue and the listener would be ready for ever. */
+ * takes to turn a connection away: else it would stay in the queue and the listener would be ready for ever. Where the
+ * listener blocks, there may be descriptors again by the time a connection comes; then it is kept. */
 static inline int server_accept(struct listener *listener, int type)
 {
     for (;;) {
@@ -124,12 +125,12 @@ static inline int server_accept(struct listener *listener, int type)
             return fd;
         if (errno == EMFILE || errno == ENFILE) {
             close(listener->spare);
-            fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC);
-            if (fd >= 0)
-                close(fd);
+            fd = accept4(listener->fd, NULL, NULL, SOCK_CLOEXEC | type);
             listener->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
-            if (fd < 0)
-                return -1;
+            if (fd < 0 || listener->spare >= 0)
+                return fd;
+            close(fd);
+            listener->spare = open("/dev/null", O_RDONLY | O_CLOEXEC);
         } else if (errno != EINTR && errno != ECONNABORTED) {
             if (errno != EAGAIN)
                 perror("accept");
