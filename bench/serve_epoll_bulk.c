@@ -110,30 +110,34 @@ static void answer(struct conn *conn)
     struct codec_span span = codec_in_place(conn->data + conn->rest, conn->size - conn->rest);
     conn->sent = conn->rest;
     conn->answers = conn->rest + (uint32_t)span.answers;
-    conn->rest += (uint32_t)span.rest;
+    conn->rest = span.bad ? conn->size : conn->rest + (uint32_t)span.rest;
     conn->bad = span.bad;
+}
+
+static bool owes(const struct conn *conn)
+{
+    return conn->data && conn->sent < conn->answers;
 }
 
 /* Pays what is owed; then one receive at most, and the answers to it. */
 static enum state serve_once(struct conn *conn, int fd)
 {
-    if (conn->sent < conn->answers && pay(conn, fd) == FULL)
-        return FULL;
-    if (conn->bad)
-        conn->rest = conn->size;
+    enum state state = owes(conn) ? pay(conn, fd) : MORE;
+    if (state != MORE)
+        return state;
     make_room(conn);
     uint32_t room = BUFFER - conn->size;
     ssize_t n = recv(fd, conn->data + conn->size, room, 0);
     if (n <= 0)
         return n < 0 && errno == EAGAIN ? EMPTY : n < 0 && errno == EINTR ? MORE : OVER;
     conn->size += (uint32_t)n;
-    if (!conn->bad) {
+    if (conn->bad) {
+        conn->rest = conn->size;
+    } else {
         answer(conn);
-        enum state state = pay(conn, fd);
-        if (state != MORE)
-            return state;
+        state = pay(conn, fd);
     }
-    return (uint32_t)n < room ? SHORT : MORE;
+    return state == MORE && (uint32_t)n < room ? SHORT : state;
 }
 
 static void watch(const struct loop *l, int operation, int fd, uint32_t events)
@@ -162,7 +166,7 @@ static bool goes_on(enum state state, uint32_t events)
 /* Room in a socket that was never full concerns nobody. */
 static bool concerns(const struct conn *conn, uint32_t events)
 {
-    return (conn->data && conn->sent < conn->answers) || events & ~(uint32_t)EPOLLOUT;
+    return owes(conn) || events & ~(uint32_t)EPOLLOUT;
 }
 
 static void serve(struct loop *l, int fd, uint32_t events)
