@@ -20,7 +20,7 @@
 
 #include "load.h"
 
-enum { TALKS = 16, STALL_MS = 10000, EXCHANGES = 300 };
+enum { TALKS = 16, STALL_MS = 10000, LATE_MS = 100, EXCHANGES = 300 };
 
 enum pieces { WHOLE, RANDOM, BYTES };
 
@@ -32,6 +32,7 @@ struct talk {
     enum pieces pieces;
     int fd;
     bool keep_open; /* the server ends the connection by itself: after a bad header */
+    bool late;      /* reads nothing before the server takes no more */
     bool over;
 };
 
@@ -112,6 +113,17 @@ static void large_frames(struct talk *talk, uint32_t index)
         add_frame(talk, PATTERN_PAYLOAD_MAX - (uint32_t)(pattern_draw(talk->seed) % 3));
 }
 
+/* The server's socket fills up, so that its answers are cut anywhere, and wait. */
+static void late_reader(struct talk *talk, uint32_t index)
+{
+    talk->late = true;
+    talk->pieces = WHOLE;
+    /* More than a socket takes: tcp_wmem allows it 4 MiB. */
+    for (int i = 0; i < (index < 2 ? 80 : 1); i++)
+        add_frame(talk, PATTERN_PAYLOAD_MAX);
+    add_random_frames(talk, 100, 2000);
+}
+
 static void bad_header(struct talk *talk, uint32_t index)
 {
     static const char bad[][6] = {"00000", "x", "0000x", "-0001", " 0001", "1\r\n", "0x001", "99 99"};
@@ -150,6 +162,7 @@ static const struct {
     {"pipelined frames", pipelined_frames, 2},
     {"byte by byte", byte_by_byte, 1},
     {"large frames", large_frames, 2},
+    {"a peer that reads late", late_reader, 1},
     {"bad header after good frames", bad_header, 4},
     {"end of file inside a frame", cut_inside_a_frame, 2},
     {"end of file and no frame", nothing_said, 1},
@@ -196,22 +209,26 @@ static const char *converse(struct talk talks[TALKS])
 {
     for (;;) {
         struct pollfd polls[TALKS];
-        int open = 0;
+        int open = 0, late = 0;
         for (int i = 0; i < TALKS; i++) {
             bool more = talks[i].sent < talks[i].request_size;
             open += !talks[i].over;
+            late += talks[i].late;
             polls[i] = (struct pollfd){.fd = talks[i].over ? -1 : talks[i].fd,
-                                       .events = (short)(POLLIN | (more ? POLLOUT : 0))};
+                                       .events = (short)((talks[i].late ? 0 : POLLIN) | (more ? POLLOUT : 0))};
         }
         if (!open)
             return NULL;
-        if (poll(polls, TALKS, STALL_MS) <= 0)
+        int ready = poll(polls, TALKS, late ? LATE_MS : STALL_MS);
+        if (ready <= 0 && !late)
             return "nothing happens any more";
+        for (int i = 0; i < TALKS && ready <= 0; i++)
+            talks[i].late = false;
         for (int i = 0; i < TALKS; i++) {
             const char *wrong = NULL;
-            if (polls[i].revents & POLLOUT)
+            if (ready > 0 && polls[i].revents & POLLOUT)
                 wrong = speak(&talks[i]);
-            if (!wrong && polls[i].revents & (POLLIN | POLLHUP | POLLERR))
+            if (ready > 0 && !wrong && polls[i].revents & (POLLIN | POLLHUP | POLLERR))
                 wrong = hear(&talks[i]);
             if (wrong)
                 return wrong;
@@ -227,6 +244,9 @@ static const char *play(uint16_t port, size_t which, uint64_t *seed)
         talks[i].seed = seed;
         cases[which].make(&talks[i], i);
         talks[i].fd = load_connect(port, i);
+        int room = 65536;
+        if (talks[i].fd >= 0 && talks[i].late && setsockopt(talks[i].fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) < 0)
+            load_die("setsockopt: %s", strerror(errno));
         if (talks[i].fd < 0 || fcntl(talks[i].fd, F_SETFL, O_NONBLOCK) < 0)
             load_die("cannot connect: %s", strerror(errno));
         if (!talks[i].request_size && shutdown(talks[i].fd, SHUT_WR) < 0)
