@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * io_uring, by hand: the limit that the library is measured against. Whatever paid is in here and nothing that did not
- * (docs/benchmarks.md has the figures).
+ * io_uring, by hand: the limit that the library is measured against. Whatever paid is in here and nothing that did not.
  *
  *     thread                     kernel
  *     a request in the ring ---> "receive, for as long as there is data, into any of these buffers"
