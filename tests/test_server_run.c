@@ -364,10 +364,19 @@ static void sigterm_when_frames_are_in_a_unix_socket_answers_each(void **state)
 struct flood {
     int fd;
     const struct traffic *t;
-    size_t sent, got;
+    size_t sent;
+    _Atomic size_t got;
     bool wrong;
     int end;
 };
+
+static bool all_have_got_something(struct flood *floods, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++)
+        if (floods[i].got == 0)
+            return false;
+    return true;
+}
 
 static void *flood_send(void *argument)
 {
@@ -411,7 +420,7 @@ static void sigterm_when_under_load_ends_with_0(void **state)
         assert_int_equal(pthread_create(&threads[2 * i], NULL, flood_send, &floods[i]), 0);
         assert_int_equal(pthread_create(&threads[2 * i + 1], NULL, flood_read, &floods[i]), 0);
     }
-    while (server_counter(s, "frames") < 20000)
+    while (server_counter(s, "frames") < 20000 || !all_have_got_something(floods, FLOODS))
         usleep(1000);
     assert_int_equal(kill(s->pid, SIGTERM), 0);
     assert_int_equal(server_wait(s), 0);
