@@ -434,7 +434,8 @@ PRO_API void pro_timer_every(struct pro_loop *loop, struct pro_op *op, uint64_t 
                              pro_fn *done);
 
 /* When `op` is to end (5); 0 clears. Before a start it holds for the next flight only. A deadline that has passed
- * takes effect in the next turn, or, while the kernel has results to tell first, when those are told: for up to 100 ms. */
+ * takes effect in the next turn, or, while the kernel has results to tell first, when those are told (100 ms later at
+ * the latest). */
 PRO_API void pro_deadline(struct pro_op *op, uint64_t at);
 
 /* Asks that `op`, or everything in flight on `handle`, ends soon (4). Without effect on what is idle. */

@@ -123,11 +123,20 @@ static uint64_t after(const struct pro_stream *stream, uint64_t delay_ns)
     return delay_ns < PRO_NEVER - now ? now + delay_ns : PRO_NEVER;
 }
 
+static bool is_loss(int error)
+{
+    return error == -ECONNRESET || error == -ETIMEDOUT || error == -EHOSTUNREACH || error == -ENETUNREACH;
+}
+
+/* The kernel tells the loss of a connection once, to whoever asks first. If that is a write, the end of file that a reader
+ * is shown afterwards is none. (A peer that did end its side makes writes fail with EPIPE.) */
 static void note_error(struct pro_stream *stream, int error)
 {
     proi_assert(error < 0 && error > INT16_MIN);
     if (!stream->error)
         stream->error = (int16_t)error;
+    if (is_loss(error) && !has(stream, END_HELD | IN_OVER))
+        stream->end_error = (int16_t)error;
 }
 
 /* ---- The queue ---- */
@@ -258,18 +267,24 @@ static void proceed(struct pro_stream *stream)
         pump(stream);
 }
 
-static void fail(struct pro_stream *stream, int error)
+/* What is queued cannot be sent any more. True: the caller is to be told. */
+static bool give_up(struct pro_stream *stream, int error)
 {
-    proi_assert(!has(stream, BROKEN) && !pro_op_in_flight(&stream->out));
     set(stream, BROKEN);
     if (stream->ending < PRO_STREAM_NOW)
         note_error(stream, error);
     if (stream->ending) {
         advance(stream);
-        return;
+        return false;
     }
     queue_drop(stream, error);
-    if (!stream->ending && stream->config->broken)
+    return !stream->ending;
+}
+
+static void fail(struct pro_stream *stream, int error)
+{
+    proi_assert(!has(stream, BROKEN) && !pro_op_in_flight(&stream->out));
+    if (give_up(stream, error) && stream->config->broken)
         stream->config->broken(stream, error);
 }
 
@@ -423,21 +438,6 @@ static void deliver(struct pro_stream *stream)
         give_credit(stream);
 }
 
-/* The kernel tells the loss of a connection once, to whoever asks first. If that was a write, the end of file that a
- * reader is shown afterwards is none. (A peer that did end its side makes writes fail with EPIPE.) */
-static int16_t end_of_file(const struct pro_stream *stream)
-{
-    switch (-stream->error) {
-    case ECONNRESET:
-    case ETIMEDOUT:
-    case EHOSTUNREACH:
-    case ENETUNREACH:
-        return stream->error;
-    default:
-        return 0;
-    }
-}
-
 static void receive_ended(struct pro_stream *stream, struct pro_result r)
 {
     clear(stream, READING | FLOWING | ASKED);
@@ -449,7 +449,8 @@ static void receive_ended(struct pro_stream *stream, struct pro_result r)
     if (r.res < 0)
         note_error(stream, r.res);
     set(stream, r.res == -ETIME ? END_HELD : END_HELD | IN_OVER);
-    stream->end_error = r.flags & PRO_EOF ? end_of_file(stream) : (int16_t)r.res;
+    if (!(r.flags & PRO_EOF))
+        stream->end_error = (int16_t)r.res;
 }
 
 /* After pro_stream_close nobody wants to know what comes, only when it is over. */
@@ -511,29 +512,18 @@ static void connected(struct pro_stream *stream)
         stream->config->connected(stream, 0);
 }
 
-static void not_connected(struct pro_stream *stream, int error)
-{
-    set(stream, BROKEN | IN_OVER);
-    if (stream->ending < PRO_STREAM_NOW)
-        note_error(stream, error);
-    if (stream->ending) {
-        advance(stream);
-        return;
-    }
-    queue_drop(stream, error);
-    if (!stream->ending && stream->config->connected)
-        stream->config->connected(stream, error);
-}
-
 static void on_connect(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
     struct pro_stream *stream = of_in(op);
     proi_assert(has(stream, CONNECTING));
     clear(stream, CONNECTING);
-    if (r.res < 0)
-        not_connected(stream, r.res);
-    else
+    if (r.res >= 0) {
         connected(stream);
+        return;
+    }
+    set(stream, IN_OVER);
+    if (give_up(stream, r.res) && stream->config->connected)
+        stream->config->connected(stream, r.res);
 }
 
 /* ---- The ending ---- */
@@ -568,8 +558,8 @@ static bool lingering(struct pro_stream *stream)
     return true;
 }
 
-/* The close needs an idle operation: if `out` is away it is called back, and this called again. */
-/* What should have been sent and was not, must not look like all there was: the peer gets a reset. */
+/* The close needs an idle operation: if `out` is away it is called back, and this called again. What should have been sent
+ * and was not must not look like all there was: the peer gets a reset. */
 static void finish(struct pro_stream *stream)
 {
     proi_assert(stream->ending && !has(stream, CLOSING));

@@ -148,8 +148,8 @@ enum pro_stream_ending {
 
 /* Ends the stream; `closed` is called when it is done. May be called again with a harsher ending; a milder one is
  * ignored. A stream that is still connecting goes on with that if something is queued for LINGER or FLUSH to send. Once
- * the queue has failed (broken, timed out) there is nothing left to linger for: the connection is reset at once, so that
- * the peer does not take what it got for the whole. */
+ * the queue has failed (broken, timed out) there is nothing left to linger for: the connection is reset at once, so
+ * that the peer does not take what it got for the whole. */
 PRO_API void pro_stream_close(struct pro_stream *stream, enum pro_stream_ending ending);
 
 /* The two ends and the options of the socket, through the stream's handle: pro_peer_address(&stream->handle, …). */
