@@ -405,17 +405,26 @@ static void streaming_end(struct play *p, struct streaming *x)
  * The scenarios
  * ------------------------------------------------------------------------------------------------------------ */
 
+/* A stream with a peer and a queue, on which everybody has acted; `writer` may be NULL. */
+static void streaming_play(struct play *p, struct streaming *x, const struct act *far, const struct act *closer,
+                           const struct act *writer)
+{
+    streaming_open(p, x, false);
+    streaming_pair(p, x);
+    fill_queue(x);
+    play_cast_far(p, far);
+    play_cast(p, closer);
+    if (writer)
+        play_cast(p, writer);
+    play_run(p);
+}
+
 static void stream_close(struct play *p)
 {
     static const struct act far[] = {{"read", peer_reads, is_open}, {"read", peer_reads, is_open}, {0}};
     static const struct act closer[] = {{"close", close_any, NULL}, {0}};
     struct streaming x = {0};
-    streaming_open(p, &x, false);
-    streaming_pair(p, &x);
-    fill_queue(&x);
-    play_cast_far(p, far);
-    play_cast(p, closer);
-    play_run(p);
+    streaming_play(p, &x, far, closer, NULL);
     streaming_end(p, &x);
 }
 
@@ -441,13 +450,7 @@ static void stream_close_twice(struct play *p)
     static const struct act closer[] = {{"close", close_gently, NULL}, {"close", close_any, is_open}, {0}};
     static const struct act writer[] = {{"write late", write_late, is_open}, {0}};
     struct streaming x = {0};
-    streaming_open(p, &x, false);
-    streaming_pair(p, &x);
-    fill_queue(&x);
-    play_cast_far(p, far);
-    play_cast(p, closer);
-    play_cast(p, writer);
-    play_run(p);
+    streaming_play(p, &x, far, closer, writer);
     streaming_end(p, &x);
 }
 
@@ -458,13 +461,7 @@ static void stream_shut(struct play *p)
     static const struct act closer[] = {{"shutdown", shut_output, NULL}, {"close", close_any, NULL}, {0}};
     static const struct act writer[] = {{"write late", write_late, is_open}, {0}};
     struct streaming x = {0};
-    streaming_open(p, &x, false);
-    streaming_pair(p, &x);
-    fill_queue(&x);
-    play_cast_far(p, far);
-    play_cast(p, closer);
-    play_cast(p, writer);
-    play_run(p);
+    streaming_play(p, &x, far, closer, writer);
     streaming_end(p, &x);
 }
 
@@ -474,12 +471,7 @@ static void stream_timeout(struct play *p)
     static const struct act far[] = {{"read", peer_reads, is_open}, {"read", peer_reads, is_open}, {0}};
     static const struct act closer[] = {{"close", close_gently, NULL}, {0}};
     struct streaming x = {.config.write_timeout_ns = WRITE_TIMEOUT};
-    streaming_open(p, &x, false);
-    streaming_pair(p, &x);
-    fill_queue(&x);
-    play_cast_far(p, far);
-    play_cast(p, closer);
-    play_run(p);
+    streaming_play(p, &x, far, closer, NULL);
     streaming_end(p, &x);
 }
 
@@ -489,12 +481,7 @@ static void stream_cut(struct play *p)
     static const struct act gone[] = {{"read", peer_reads, is_open}, {"close", peer_closes, NULL}, {0}};
     static const struct act closer[] = {{"close", close_any, NULL}, {0}};
     struct streaming x = {0};
-    streaming_open(p, &x, false);
-    streaming_pair(p, &x);
-    fill_queue(&x);
-    play_cast_far(p, play_variant(p, 2) ? gone : reset);
-    play_cast(p, closer);
-    play_run(p);
+    streaming_play(p, &x, play_variant(p, 2) ? gone : reset, closer, NULL);
     streaming_end(p, &x);
 }
 
