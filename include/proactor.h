@@ -207,6 +207,11 @@ PRO_API uint32_t pro_op_bytes(const struct pro_op *op);
  * May be called before or during flight. */
 PRO_API void pro_op_background(struct pro_op *op);
 
+/* The success of a send may be told late: it does not end a sleep of the loop (unless that is one of PRO_RUN_ONCE), and
+ * is told when the sleep ends for another reason. For sends whose continuation only tidies up. May be said, and taken
+ * back, before and during flight; holds to the final completion. */
+PRO_API void pro_op_lazy(struct pro_op *op, bool lazy);
+
 /* ------------------------------------------------------------------------------------------------------------
  * The loop
  * ------------------------------------------------------------------------------------------------------------ */
@@ -235,6 +240,7 @@ enum {
     PRO_FEATURE_BUFFER_RING = 1 << 3,    /* the kernel picks a buffer of the pool when data is there */
     PRO_FEATURE_RECV_MULTISHOT = 1 << 4, /* one request receives until its credit is used up (Linux 6.17) */
     PRO_FEATURE_ACCEPT_MULTISHOT = 1 << 5,
+    PRO_FEATURE_SKIP_SUCCESS = 1 << 6, /* a send makes a completion only when it falls short */
 };
 
 /* Zero means the default, everywhere. Start from PRO_CONFIG_INIT. */

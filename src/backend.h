@@ -52,6 +52,8 @@ struct proi_control {
 
 struct proi_backend {
     enum pro_backend_kind kind;
+    /* A send on a socket has an event by the end of the next wait(), or proi_op_time() is called for it: it waits. */
+    bool tries_sends;
 
     /* Sets loop->backend_state and adds what it found to the description. On failure it leaves nothing behind, and
      * the reason in the description. */

@@ -413,6 +413,8 @@ static int epoll_start(struct pro_loop *loop, struct pro_op *op)
         return -ENOBUFS;
     if (!(op->owner.handle->backend_flags & rows[op->code].waits))
         make_ready(ep, op);
+    else
+        proi_op_time(loop, op);
     return 0;
 }
 
@@ -437,6 +439,7 @@ static bool epoll_reap(struct pro_loop *loop, struct proi_event *ret_event)
         int res = rows[op->code].perform(loop, op, ret_event);
         if (res == -EAGAIN) {
             handle->backend_flags |= rows[op->code].waits;
+            proi_op_time(loop, op);
             res = watch(ep, handle);
             if (res == 0)
                 continue;
@@ -568,6 +571,7 @@ static void epoll_pollable_arm(struct pro_loop *loop, uint64_t until)
 
 const struct proi_backend proi_backend_epoll = {
     .kind = PRO_BACKEND_EPOLL,
+    .tries_sends = true,
     .init = epoll_init,
     .fini = epoll_fini,
     .enable = epoll_enable,

@@ -3,10 +3,17 @@
  *      start --> SQE --.                                          user_data
  *      cancel -> SQE --+--> one io_uring_enter a turn --> CQEs      operation        its own completions
  *                      '    (submits, waits, in one)       |        operation | 1    the cancel of it
- *      reap  <------- one at a time --------------------- -'        WAKER            another thread's eventfd
+ *                                 |                        |        operation | 4    a send that is tried
+ *      reap  <-- no CQE: sent ----'                        |        WAKER            another thread's eventfd
+ *        ^------ one at a time ----------------------------'
  *
  * The happy path: an SQE for every operation started, in one system call that also waits; its CQE becomes an event. A
  * multishot receive takes its memory from a ring of the pool's buffers, which is filled up before every enter.
+ *
+ * A send that is tried makes no CQE if all of it went (IOSQE_CQE_SKIP_SUCCESS): with MSG_DONTWAIT the kernel has done with
+ * it before io_uring_enter returns, and with MSG_WAITALL anything less is a failure, which does make one. So when the
+ * kernel has taken the SQE, and no CQE, overflow included, says otherwise, the bytes are sent, and the memory comes back
+ * in the same turn. As no CQE will end a sleep either, one must not sleep on such a send unless it is lazy.
  *
  * When an operation is over. An operation may be known to the kernel twice: by its own request (PROI_KERNEL) and by a
  * cancel that names it (PROI_KCANCEL). Both answer with a CQE, in either order, and until both have, the operation's
@@ -39,9 +46,11 @@ enum {
     MESSAGES = 32,   /* gathered sends between two submissions */
     FIRST_LEVEL = 8, /* buffers in the ring to begin with: few stay warm in the cache */
     TAG_CANCEL = 1,  /* in the low bits of user_data */
+    TAG_TRIED = 4,
     TAGS = 7,
     WAKER = 2, /* no operation has this address */
     NOBODY = 3,
+    TRIED_MOST = 1 << 30,               /* bytes: the kernel cuts what is near 2 GiB, and calls that a success */
     ROOM = POLLOUT | POLLERR | POLLHUP, /* a send will not find the socket full */
 };
 
@@ -69,11 +78,15 @@ struct group {
 struct uring {
     struct io_uring ring;
     uint64_t features;
-    uint32_t limit;    /* CQEs that were there when wait() returned */
-    uint32_t messages; /* used since the last submission */
-    uint32_t writes;   /* in flight, which may raise SIGPIPE */
-    int waker;         /* -1: none */
-    int eventfd;       /* signalled at completions, for pro_loop_fd; -1: none */
+    uint32_t limit;          /* CQEs that were there when wait() returned */
+    uint32_t seen;           /* CQEs up to here have been looked through for sends that were tried and fell short */
+    uint32_t lazy, prompt;   /* of `tried`: those that a sleep may delay, and those that it may not */
+    struct proi_queue tried; /* sends since the last enter, in the order of their SQEs */
+    struct proi_queue sent;  /* those that went, for reap() */
+    uint32_t messages;       /* used since the last submission */
+    uint32_t writes;         /* in flight, which may raise SIGPIPE */
+    int waker;               /* -1: none */
+    int eventfd;             /* signalled at completions, for pro_loop_fd; -1: none */
     bool waker_armed, nosignal;
     struct proi_embed embed;
     struct message message[MESSAGES];
@@ -164,20 +177,35 @@ static void prepare_connect(const struct prepare *p)
     io_uring_prep_connect(p->sqe, p->fd, p->op->u.io.data, p->op->u.io.size);
 }
 
-/* Until the next submission the kernel reads the message from here; then it has its own copy. */
-static void prepare_message(const struct prepare *p, struct message *message, unsigned flags)
+/* Until the next submission the kernel reads the message from here; then it has its own copy. Returns whether all that
+ * is to be sent is in it. */
+static bool prepare_message(const struct prepare *p, struct message *message, unsigned flags)
 {
+    const struct pro_slice *slice = NULL;
     message->header = (struct msghdr){.msg_iov = p->op->u.io.data, .msg_iovlen = p->op->u.io.size};
     if (p->op->code == PROI_SEND_SLICES) {
-        const struct pro_slice *slice = p->op->u.io.data;
         size_t n = 0;
-        for (; slice && n < PROI_GATHER; slice = slice->next)
+        for (slice = p->op->u.io.data; slice && n < PROI_GATHER; slice = slice->next)
             message->iovs[n++] = (struct iovec){slice->data, slice->size};
         message->header.msg_iov = message->iovs;
         message->header.msg_iovlen = n;
         flags |= slice ? MSG_MORE : 0;
     }
     io_uring_prep_sendmsg(p->sqe, p->fd, &message->header, flags);
+    return !slice;
+}
+
+/* Without a CQE if it goes well; see settle(). Its place in the queue is kept in `res`. */
+static void try_send(const struct prepare *p)
+{
+    struct uring *u = p->u;
+    if (!u->tried.head)
+        u->seen = io_uring_smp_load_acquire(u->ring.cq.ktail);
+    p->op->res = (int32_t)(u->ring.sq.sqe_tail - 1);
+    p->op->flags |= PROI_INQUEUE;
+    proi_queue_push(&u->tried, p->op);
+    ++*(p->op->flags & PROI_LAZY ? &u->lazy : &u->prompt);
+    p->sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 }
 
 /* MSG_DONTWAIT, because the kernel's own waiting is a trap: it polls for EPOLLRDHUP too, so for a peer that has shut its
@@ -188,12 +216,15 @@ static void prepare_send(const struct prepare *p)
     unsigned flags = MSG_NOSIGNAL | MSG_DONTWAIT | MSG_WAITALL | (p->op->flags & PROI_ALL ? MSG_MORE : 0u);
     const struct iovec *iov = p->op->u.io.data;
     const struct pro_slice *slice = p->op->u.io.data;
+    bool whole = p->op->u.io.offset <= TRIED_MOST;
     if (p->op->code == PROI_SEND && p->op->u.io.size == 1)
         io_uring_prep_send(p->sqe, p->fd, iov->iov_base, iov->iov_len, (int)flags);
     else if (p->op->code == PROI_SEND_SLICES && !slice->next)
         io_uring_prep_send(p->sqe, p->fd, slice->data, slice->size, (int)flags);
     else
-        prepare_message(p, &p->u->message[p->u->messages++], flags);
+        whole &= prepare_message(p, &p->u->message[p->u->messages++], flags);
+    if (whole && p->u->features & PRO_FEATURE_SKIP_SUCCESS)
+        try_send(p);
 }
 
 static void prepare_read(const struct prepare *p)
@@ -385,7 +416,7 @@ static int uring_start(struct pro_loop *loop, struct pro_op *op)
         io_uring_prep_poll_multishot(sqe, prepare.fd, (unsigned)rows[op->code].waits);
     else
         io_uring_prep_poll_add(sqe, prepare.fd, (unsigned)rows[op->code].waits);
-    sqe->user_data = (uintptr_t)op;
+    sqe->user_data = (uintptr_t)op | (sqe->flags & IOSQE_CQE_SKIP_SUCCESS ? TAG_TRIED : 0);
     op->flags |= PROI_KERNEL;
     u->writes += op->code == PROI_WRITE;
     return 0;
@@ -393,8 +424,9 @@ static int uring_start(struct pro_loop *loop, struct pro_op *op)
 
 static int uring_cancel(struct pro_loop *loop, struct pro_op *op)
 {
-    if (op->flags & PROI_KCANCEL)
-        return 0; /* one is under way */
+    bool tried = rows[op->code].prepare == prepare_send && !(op->flags & PROI_POLLING);
+    if (op->flags & PROI_KCANCEL || tried)
+        return 0; /* one is under way, or the kernel will be done with it at the next enter whatever comes of it */
     struct io_uring_sqe *sqe = get_sqe(state(loop));
     if (!sqe)
         return -EAGAIN;
@@ -531,14 +563,67 @@ static bool on_cqe(struct pro_loop *loop, const struct io_uring_cqe *cqe, struct
 static bool uring_reap(struct pro_loop *loop, struct proi_event *ret_event)
 {
     struct uring *u = state(loop);
-    struct io_uring_cqe *cqe;
-    bool event = false;
-    while (!event && u->limit > 0 && io_uring_peek_cqe(&u->ring, &cqe) == 0) {
+    struct io_uring_cq *cq = &u->ring.cq;
+    struct pro_op *sent = proi_queue_pop(&u->sent);
+    bool event = sent != NULL;
+    if (sent) {
+        sent->flags &= (uint16_t) ~(PROI_INQUEUE | PROI_KERNEL);
+        *ret_event = (struct proi_event){.op = sent, .res = (int32_t)sent->u.io.offset};
+    }
+    while (!event && u->limit > 0) {
+        unsigned head = *cq->khead;
         u->limit--;
-        event = on_cqe(loop, cqe, ret_event);
-        io_uring_cqe_seen(&u->ring, cqe);
+        event = on_cqe(loop, &cq->cqes[head & cq->ring_mask], ret_event);
+        io_uring_smp_store_release(cq->khead, head + 1);
     }
     return event;
+}
+
+/* --- sends without a completion ------------------------------------------------------------------------------------------- */
+
+/* Marks those that fell short: a CQE of theirs has come. */
+static void mark_answered(struct uring *u, unsigned tail)
+{
+    const struct io_uring_cq *cq = &u->ring.cq;
+    for (; u->seen != tail; u->seen++) {
+        uint64_t data = cq->cqes[u->seen & cq->ring_mask].user_data;
+        if (data & TAG_TRIED)
+            ((struct pro_op *)(uintptr_t)(data & ~(uint64_t)TAGS))->flags |= PROI_PRIVATE;
+    }
+}
+
+/* After an enter: those that are answered go their way as others do; of the rest those that the kernel took are sent,
+ * unless there are completions that cannot be seen yet. */
+static void settle(struct uring *u, unsigned tail)
+{
+    unsigned taken = *u->ring.sq.khead;
+    bool all_seen = !io_uring_cq_has_overflow(&u->ring);
+    struct proi_queue tried = u->tried;
+    mark_answered(u, tail);
+    u->tried.head = NULL;
+    u->lazy = u->prompt = 0;
+    for (struct pro_op *op; (op = proi_queue_pop(&tried)) != NULL;) {
+        bool answered = op->flags & PROI_PRIVATE;
+        if (answered) {
+            op->flags &= (uint16_t) ~(PROI_PRIVATE | PROI_INQUEUE);
+        } else if (all_seen && (int32_t)(taken - (uint32_t)op->res) > 0) {
+            proi_queue_push(&u->sent, op);
+        } else {
+            proi_queue_push(&u->tried, op);
+            u->prompt++;
+        }
+    }
+}
+
+/* Sends that the kernel did not take are no longer tried, but wait. */
+static void note_waiting(struct pro_loop *loop, const struct uring *u)
+{
+    const struct io_uring_sq *sq = &u->ring.sq;
+    for (unsigned at = *sq->khead; at != sq->sqe_tail; at++) {
+        const struct io_uring_sqe *sqe = &sq->sqes[at & sq->ring_mask];
+        if (sqe->opcode == IORING_OP_SEND || sqe->opcode == IORING_OP_SENDMSG)
+            proi_op_time(loop, (struct pro_op *)(uintptr_t)(sqe->user_data & ~(uint64_t)TAGS));
+    }
 }
 
 /* --- waiting ------------------------------------------------------------------------------------------------------------- */
@@ -602,6 +687,15 @@ static int renew_eventfd(struct uring *u)
     return io_uring_register_eventfd(&u->ring, u->eventfd);
 }
 
+/* Whether a sleep keeps nobody waiting for the end of a send: its continuation; a run that ends when something has
+ * happened; or the program, if such sends are all it has. */
+static bool may_sleep(const struct pro_loop *loop)
+{
+    const struct uring *u = state(loop);
+    bool others = loop->stats.in_flight - loop->background > u->lazy;
+    return u->prompt == 0 && (u->lazy == 0 || (others && !loop->once));
+}
+
 static int uring_wait(struct pro_loop *loop, uint64_t until)
 {
     struct uring *u = state(loop);
@@ -613,14 +707,19 @@ static int uring_wait(struct pro_loop *loop, uint64_t until)
     for (struct pro_pool *pool = loop->pools; pool; pool = pool->next)
         if (pool->backend_state && pool->receives > 0)
             fill(pool, pool->backend_state);
-    bool ready = io_uring_cq_ready(&u->ring) > 0;
+    bool ready = io_uring_cq_ready(&u->ring) > 0 || u->sent.head;
     loop->stats.overflows += io_uring_cq_has_overflow(&u->ring);
-    if (!ready || io_uring_sq_ready(&u->ring) > 0) {
-        r = enter_quietly(loop, ready ? 0 : until);
+    if (!ready || io_uring_sq_ready(&u->ring) > 0 || u->tried.head) {
+        r = enter_quietly(loop, ready || !may_sleep(loop) ? 0 : until);
         loop->stats.waits++;
         note_submitted(u);
+        if (io_uring_sq_ready(&u->ring) > 0)
+            note_waiting(loop, u);
     }
-    u->limit = io_uring_cq_ready(&u->ring);
+    unsigned tail = io_uring_smp_load_acquire(u->ring.cq.ktail);
+    if (u->tried.head)
+        settle(u, tail);
+    u->limit = tail - *u->ring.cq.khead;
     return r >= 0 || passes(r) ? 0 : r;
 }
 
@@ -670,8 +769,8 @@ static int uring_pollable(struct pro_loop *loop)
 static void uring_pollable_arm(struct pro_loop *loop, uint64_t until)
 {
     struct uring *u = state(loop);
-    bool work =
-        io_uring_cq_ready(&u->ring) > 0 || io_uring_sq_ready(&u->ring) > 0 || io_uring_cq_has_overflow(&u->ring);
+    bool work = io_uring_cq_ready(&u->ring) > 0 || io_uring_sq_ready(&u->ring) > 0 || u->tried.head || u->sent.head ||
+                io_uring_cq_has_overflow(&u->ring);
     proi_embed_arm(&u->embed, work ? 0 : until);
 }
 
@@ -744,6 +843,7 @@ static void uring_forget(struct pro_loop *loop, struct pro_handle *handle)
 
 const struct proi_backend proi_backend_uring = {
     .kind = PRO_BACKEND_IO_URING,
+    .tries_sends = true,
     .init = uring_init,
     .fini = uring_fini,
     .enable = uring_enable,

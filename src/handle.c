@@ -20,37 +20,30 @@
 #include "pool.h"
 
 const struct proi_op_row proi_op_rows[PROI_CODES] = {
-    [PROI_NONE] = {"none", PROI_OTHERS, false, false},
-    [PROI_RECV] = {"recv", PROI_RECEIVES, false, false},
-    [PROI_RECV_MULTI] = {"recv_multi", PROI_RECEIVES, false, true},
-    [PROI_ACCEPT] = {"accept", PROI_RECEIVES, false, false},
-    [PROI_ACCEPT_MULTI] = {"accept_multi", PROI_RECEIVES, false, true},
-    [PROI_READ] = {"read", PROI_RECEIVES, false, false},
-    [PROI_CONNECT] = {"connect", PROI_SENDS, false, false},
-    [PROI_SEND] = {"send", PROI_SENDS, true, false},
-    [PROI_SEND_SLICES] = {"send_slices", PROI_SENDS, true, false},
-    [PROI_WRITE] = {"write", PROI_SENDS, true, false},
-    [PROI_SHUTDOWN] = {"shutdown", PROI_SENDS, false, false},
-    [PROI_POLL] = {"poll", PROI_OTHERS, false, false},
-    [PROI_POLL_MULTI] = {"poll_multi", PROI_OTHERS, false, true},
-    [PROI_CLOSE] = {"close", PROI_OTHERS, false, false},
-    [PROI_RELEASE] = {"release", PROI_OTHERS, false, false},
-    [PROI_TIMER] = {"timer", PROI_OTHERS, false, true},
-    [PROI_POST] = {"post", PROI_OTHERS, false, false},
+    [PROI_NONE] = {"none", PROI_OTHERS, false, false, false},
+    [PROI_RECV] = {"recv", PROI_RECEIVES, false, false, false},
+    [PROI_RECV_MULTI] = {"recv_multi", PROI_RECEIVES, false, true, false},
+    [PROI_ACCEPT] = {"accept", PROI_RECEIVES, false, false, false},
+    [PROI_ACCEPT_MULTI] = {"accept_multi", PROI_RECEIVES, false, true, false},
+    [PROI_READ] = {"read", PROI_RECEIVES, false, false, false},
+    [PROI_CONNECT] = {"connect", PROI_SENDS, false, false, false},
+    [PROI_SEND] = {"send", PROI_SENDS, true, false, true},
+    [PROI_SEND_SLICES] = {"send_slices", PROI_SENDS, true, false, true},
+    [PROI_WRITE] = {"write", PROI_SENDS, true, false, false},
+    [PROI_SHUTDOWN] = {"shutdown", PROI_SENDS, false, false, false},
+    [PROI_POLL] = {"poll", PROI_OTHERS, false, false, false},
+    [PROI_POLL_MULTI] = {"poll_multi", PROI_OTHERS, false, true, false},
+    [PROI_CLOSE] = {"close", PROI_OTHERS, false, false, false},
+    [PROI_RELEASE] = {"release", PROI_OTHERS, false, false, false},
+    [PROI_TIMER] = {"timer", PROI_OTHERS, false, true, false},
+    [PROI_POST] = {"post", PROI_OTHERS, false, false, false},
 };
 
 /* --- lanes ------------------------------------------------------------------------------------------------------ */
 
-static struct pro_op **lane_of(struct pro_handle *handle, const struct pro_op *op)
+static struct pro_op **lane_of(struct pro_handle *handle, enum proi_lane lane)
 {
-    switch (proi_row(op)->lane) {
-    case PROI_RECEIVES:
-        return &handle->receives;
-    case PROI_SENDS:
-        return &handle->sends;
-    default:
-        return &handle->others;
-    }
+    return lane == PROI_RECEIVES ? &handle->receives : lane == PROI_SENDS ? &handle->sends : &handle->others;
 }
 
 /* With the backend, or ended and still to say what it brought: nothing goes before it. */
@@ -101,30 +94,35 @@ static void pump_sends(struct pro_handle *handle)
 void proi_handle_unlink(struct pro_op *op)
 {
     struct pro_handle *handle = op->owner.handle;
-    bool was_parked = handle->parked == op;
-    if (was_parked) {
+    enum proi_lane lane = proi_row(op)->lane;
+    if (handle->parked == op) {
         handle->parked = NULL;
         if (op->link_prev)
             proi_list_remove(&op->u.stream.pool->starved, op);
     } else if (op->link_prev) {
-        proi_list_remove(lane_of(handle, op), op);
+        proi_list_remove(lane_of(handle, lane), op);
     } else {
         return; /* it was in none, so nothing waits for it */
     }
     if (handle->flags & PROI_H_CLOSING)
         return;
-    pump_receives(handle);
-    pump_sends(handle);
+    if (lane == PROI_RECEIVES)
+        pump_receives(handle);
+    else if (lane == PROI_SENDS)
+        pump_sends(handle);
 }
 
 /* --- starting ----------------------------------------------------------------------------------------------------- */
 
 void proi_handle_begin(struct pro_handle *handle, struct pro_op *op, enum proi_code code, pro_fn *done)
 {
-    proi_require(handle->loop, "an operation is started on a closed handle");
-    proi_op_begin(handle->loop, op, code, done);
+    struct pro_loop *loop = handle->loop;
+    proi_require(loop, "an operation is started on a closed handle");
+    proi_op_begin(loop, op, code, done);
     op->owner.handle = handle;
     handle->in_flight++;
+    if (!(loop->backend->tries_sends && proi_row(op)->tried && !handle->sends))
+        proi_op_time(loop, op);
 }
 
 /* The arguments are set: puts the operation into its lane, or ends it where none may go. */
@@ -132,6 +130,7 @@ static void enter(struct pro_op *op)
 {
     struct pro_handle *handle = op->owner.handle;
     struct pro_loop *loop = handle->loop;
+    enum proi_lane lane = proi_row(op)->lane;
     op->state = PROI_QUEUED;
     if (op->code == PROI_RECV_MULTI)
         proi_pool_enter(loop, op->u.stream.pool);
@@ -139,17 +138,13 @@ static void enter(struct pro_op *op)
         proi_op_end(loop, op, loop->freeing ? -ESHUTDOWN : -ECANCELED);
         return;
     }
-    proi_list_append(lane_of(handle, op), op);
-    switch (proi_row(op)->lane) {
-    case PROI_RECEIVES:
+    proi_list_append(lane_of(handle, lane), op);
+    if (lane == PROI_RECEIVES)
         pump_receives(handle);
-        break;
-    case PROI_SENDS:
+    else if (lane == PROI_SENDS)
         pump_sends(handle);
-        break;
-    default:
+    else
         proi_op_submit(loop, op);
-    }
 }
 
 static void start_io(struct pro_handle *handle, struct pro_op *op, enum proi_code code, void *data, size_t size,
@@ -417,6 +412,7 @@ static void finish(struct pro_loop *loop, struct pro_op *op, int res, uint32_t f
 /* Once more, unless it was told to end meanwhile. */
 static void go_on(struct pro_loop *loop, struct pro_op *op)
 {
+    proi_op_time(loop, op);
     if (op->flags & PROI_CANCEL)
         proi_op_finish(loop, op, cancel_errno(op), 0);
     else
@@ -535,19 +531,21 @@ static void advance_slices(struct pro_op *op, size_t bytes)
     op->u.io.data = slice;
 }
 
-/* Accounts for `bytes` that went; returns how many are left. */
-static uint64_t advance(struct pro_op *op, uint32_t bytes)
+/* Accounts for `bytes` that went; true if nothing is left. What is left of a list of slices goes back at the end. */
+static bool all_went(struct pro_op *op, uint32_t bytes)
 {
     op->u.io.moved += bytes;
     if (op->code == PROI_WRITE)
-        return op->u.io.size - op->u.io.moved;
+        return op->u.io.size == op->u.io.moved;
     proi_assert(bytes <= op->u.io.offset);
     op->u.io.offset -= bytes;
+    if (op->u.io.offset == 0)
+        return true;
     if (op->code == PROI_SEND)
         advance_iov(op, bytes);
     else
         advance_slices(op, bytes);
-    return op->u.io.offset;
+    return false;
 }
 
 /* A send that has begun and will not end breaks the stream there; a receive keeps what it has. */
@@ -561,7 +559,7 @@ int proi_handle_cut(struct pro_op *op, int error)
 
 static void on_send(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
 {
-    if (event->res > 0 && advance(op, (uint32_t)event->res) == 0) {
+    if (event->res > 0 && all_went(op, (uint32_t)event->res)) {
         proi_op_finish(loop, op, (int)op->u.io.moved, 0);
     } else if ((event->res > 0 || again(op, event->res)) && !(op->flags & PROI_CANCEL)) {
         go_on(loop, op);

@@ -35,6 +35,8 @@ enum {
     PATIENCE_NS = 100 * 1000 * 1000, /* for which deadlines wait while there are results */
 };
 
+_Thread_local char proi_thread_mark;
+
 /* --- memory, description, guard ------------------------------------------------------------------------------- */
 
 static void *default_alloc(void *context, size_t size, size_t align)
@@ -86,12 +88,6 @@ void proi_guard_free(const uint8_t *guard)
 {
     if (guard)
         munmap((void *)(uintptr_t)guard, (size_t)sysconf(_SC_PAGESIZE));
-}
-
-void proi_loop_check(const struct pro_loop *loop)
-{
-    proi_require(*loop->guard, "a loop is used in a forked child");
-    proi_require(!loop->owned || pthread_equal(loop->owner, pthread_self()), "a loop is used by a foreign thread");
 }
 
 /* --- making ----------------------------------------------------------------------------------------------------- */
@@ -176,26 +172,14 @@ static void time_set(struct pro_loop *loop, struct pro_op *op, uint64_t at)
 
 static void time_clear(struct pro_loop *loop, struct pro_op *op)
 {
-    if (op->flags & PROI_TIMED)
+    if (op->time_prev)
         proi_wheel_remove(&loop->wheel, op);
     op->flags &= (uint16_t)~PROI_TIMED;
 }
 
-void proi_op_begin(struct pro_loop *loop, struct pro_op *op, enum proi_code code, pro_fn *done)
+void proi_op_time(struct pro_loop *loop, struct pro_op *op)
 {
-    proi_loop_check(loop);
-    proi_require(op->state == PROI_IDLE, "an operation is started while it is in flight");
-    proi_require(done, "an operation is started without a continuation");
-    uint16_t before = op->flags;
-    op->code = (uint8_t)code;
-    op->done = done;
-    op->res = 0;
-    op->link_next = op->link_prev = op->queue_next = op->time_next = op->time_prev = NULL;
-    op->flags = before & PROI_BACKGROUND;
-    loop->stats.started++;
-    loop->stats.in_flight++;
-    loop->background += (before & PROI_BACKGROUND) != 0;
-    if (before & PROI_TIMED && code != PROI_TIMER && code != PROI_POST)
+    if (op->flags & PROI_TIMED && !op->time_prev)
         time_set(loop, op, op->time_at);
 }
 
@@ -366,6 +350,11 @@ uint32_t pro_op_bytes(const struct pro_op *op)
     return op->u.io.moved;
 }
 
+void pro_op_lazy(struct pro_op *op, bool lazy)
+{
+    op->flags = (uint16_t)(lazy ? op->flags | PROI_LAZY : op->flags & ~PROI_LAZY);
+}
+
 void pro_op_background(struct pro_op *op)
 {
     if (op->flags & PROI_BACKGROUND)
@@ -518,6 +507,7 @@ static bool submit(struct pro_loop *loop, struct pro_op *op)
         return true;
     }
     proi_assert(r == -EAGAIN);
+    proi_op_time(loop, op);
     op->flags |= PROI_INQUEUE;
     proi_queue_push_front(&loop->submissions, op);
     return false;
@@ -640,16 +630,16 @@ int pro_run(struct pro_loop *loop, enum pro_run_mode mode)
     proi_require(!loop->running, "pro_run is called from a continuation");
     int r = 0;
     if (!loop->enabled) {
-        loop->owned = true;
-        loop->owner = pthread_self();
+        loop->owner = &proi_thread_mark;
         r = loop->backend->enable(loop);
         loop->enabled = r == 0;
     }
     loop->now = loop->backend->now(loop);
+    loop->once = mode == PRO_RUN_ONCE;
     loop->running = true;
     while (r >= 0) {
         r = turn(loop, mode != PRO_RUN_NOWAIT && alive(loop));
-        if (mode == PRO_RUN_NOWAIT || loop->stopping || !alive(loop) || (mode == PRO_RUN_ONCE && r > 0))
+        if (mode == PRO_RUN_NOWAIT || loop->stopping || !alive(loop) || (loop->once && r > 0))
             break;
     }
     loop->running = false;

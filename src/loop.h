@@ -4,7 +4,6 @@
 
 #include <proactor.h>
 
-#include <pthread.h>
 #include <stdarg.h>
 
 #include "backend.h"
@@ -26,8 +25,9 @@ struct pro_loop {
     struct pro_handle *handles;
     struct pro_pool *pools; /* those that have received here */
     struct pro_remote *remote;
-    pthread_t owner;
-    bool owned, running, stopping, freeing, pollable, enabled;
+    const char *owner; /* the mark of the thread it belongs to; NULL: none yet */
+    bool once;         /* this run ends when something has happened */
+    bool running, stopping, freeing, pollable, enabled;
     const uint8_t *guard; /* reads 0 in a forked child */
     struct pro_stats stats;
     struct pro_allocator allocator;
@@ -35,14 +35,40 @@ struct pro_loop {
     char description[256];
 };
 
+/* Its address names the calling thread. The model spares a call for it. */
+extern _Thread_local char proi_thread_mark __attribute__((tls_model("initial-exec")));
+
 /* Aborts unless the calling thread may use the loop. */
-void proi_loop_check(const struct pro_loop *loop);
+static inline void proi_loop_check(const struct pro_loop *loop)
+{
+    proi_require(*loop->guard, "a loop is used in a forked child");
+    proi_require(!loop->owner || loop->owner == &proi_thread_mark, "a loop is used by a foreign thread");
+}
 
 /* Work was made while nobody runs: a foreign loop that polls pro_loop_fd must learn of it. */
 void proi_loop_note(struct pro_loop *loop);
 
-/* Counts, and gives `op` its deadline: the common part of every start. `op` is idle. */
-void proi_op_begin(struct pro_loop *loop, struct pro_op *op, enum proi_code code, pro_fn *done);
+/* The common part of every start. `op` is idle. Its deadline is not in the wheel yet: see proi_op_time. */
+static inline void proi_op_begin(struct pro_loop *loop, struct pro_op *op, enum proi_code code, pro_fn *done)
+{
+    proi_loop_check(loop);
+    proi_require(op->state == PROI_IDLE, "an operation is started while it is in flight");
+    proi_require(done, "an operation is started without a continuation");
+    op->code = (uint8_t)code;
+    op->done = done;
+    op->res = 0;
+    op->link_next = op->link_prev = op->queue_next = op->time_next = op->time_prev = NULL;
+    op->flags &= code == PROI_TIMER || code == PROI_POST ? PROI_BACKGROUND : PROI_BACKGROUND | PROI_TIMED | PROI_LAZY;
+    loop->stats.started++;
+    loop->stats.in_flight++;
+    if (op->flags & PROI_BACKGROUND)
+        loop->background++;
+}
+
+/* Puts the deadline that `op` was given into the wheel, if it is not there yet. A send that the backend tries at once
+ * does without until it turns out to wait: most never do. */
+void proi_op_time(struct pro_loop *loop, struct pro_op *op);
+
 /* For the backend, at the next wait. */
 void proi_op_submit(struct pro_loop *loop, struct pro_op *op);
 /* Makes `res` final: out of its lists and the wheel, continuation in due course. Not for an ACTIVE one. */

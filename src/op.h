@@ -15,7 +15,7 @@
  *      IDLE --> POSTED --------'      in a remote's inbox
  *
  * Invariant (proi_op_check): an operation is in the list its state names; it is in at most one queue, and PROI_QUEUED
- * tells so; with PROI_TIMED it is in the wheel. */
+ * tells so; with PROI_TIMED it is in the wheel, or a send of which the backend has not said yet that it waits. */
 #ifndef PROI_OP_H
 #define PROI_OP_H
 
@@ -59,7 +59,7 @@ enum proi_state {
 
 /* op->flags. Those above the line are the core's, those below the backend's. */
 enum {
-    PROI_TIMED = 1 << 0, /* in the wheel; on an idle operation: will be, when it starts */
+    PROI_TIMED = 1 << 0, /* has a deadline, which is in the wheel if time_prev is set */
     PROI_BACKGROUND = 1 << 1,
     PROI_INQUEUE = 1 << 2, /* linked by queue_next */
     PROI_CANCEL = 1 << 3,  /* cancel or deadline has been asked for */
@@ -75,6 +75,8 @@ enum {
     PROI_HELD = 1 << 12,    /* its result waits in `res` for that cancel to come back */
     PROI_POLLING = 1 << 13, /* the request at the kernel is a poll that goes before it */
     PROI_PRIVATE = 1 << 14, /* one more bit for a backend's own purpose */
+    /* ------------------------------------------------------------- */
+    PROI_LAZY = 1 << 15, /* pro_op_lazy */
 };
 
 enum proi_lane { PROI_RECEIVES, PROI_SENDS, PROI_OTHERS, PROI_LANES };
@@ -93,6 +95,7 @@ struct proi_op_row {
     enum proi_lane lane;
     bool sends; /* moves bytes out, whole, in order */
     bool multi; /* completes many times */
+    bool tried; /* a backend that tries sends tries it, see backend.h */
 };
 extern const struct proi_op_row proi_op_rows[PROI_CODES];
 

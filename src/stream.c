@@ -152,18 +152,36 @@ static bool shares(const struct pro_slice *a, const struct pro_slice *b)
     return a && b && a->buffer && b->buffer && pro_slice_shares(a, b);
 }
 
+static uint32_t high_mark(const struct pro_stream *stream)
+{
+    return stream->config->high ? stream->config->high : HIGH_DEFAULT;
+}
+
+/* Counts what is queued or sent from now on. */
+static void charge(struct pro_stream *stream, uint32_t pinned)
+{
+    proi_require(pinned <= UINT32_MAX - stream->queued_pinned, "4 GiB in the queue of a stream");
+    stream->queued_pinned += pinned;
+    if (stream->queued_pinned >= high_mark(stream))
+        set(stream, FULL);
+}
+
+/* Something waits for the send that is under way. */
+static void hurry(struct pro_stream *stream)
+{
+    pro_op_lazy(&stream->out, false);
+}
+
 static void queue_append(struct pro_stream *stream, struct pro_slice *slice)
 {
     proi_assert(!slice->next);
-    proi_require(slice->charge <= UINT32_MAX - stream->queued_pinned, "4 GiB in the queue of a stream");
     if (stream->queue_tail)
         stream->queue_tail->next = slice;
     else
         stream->queue_head = slice;
     stream->queue_tail = slice;
-    stream->queued_pinned += slice->charge;
-    if (!pro_stream_writable(stream))
-        set(stream, FULL);
+    charge(stream, slice->charge);
+    hurry(stream);
 }
 
 /* What leaves takes its charge along, unless the next in the queue pins the same buffer. */
@@ -208,6 +226,19 @@ static void queue_drop(struct pro_stream *stream, int error)
 
 /* ---- Writing ---- */
 
+static void arm_write_deadline(struct pro_stream *stream)
+{
+    if (stream->config->write_timeout_ns)
+        pro_deadline(&stream->out, after(stream, stream->config->write_timeout_ns));
+}
+
+/* When nothing waits for its end, that only gives the memory back, and need not wake anyone. */
+static void send_slices(struct pro_stream *stream, struct pro_slice *run)
+{
+    pro_op_lazy(&stream->out, !stream->queue_head && !stream->ending && !has(stream, FULL | SHUT_WANTED));
+    pro_send_slices(&stream->handle, &stream->out, run, on_run_sent);
+}
+
 static void send_run(struct pro_stream *stream)
 {
     proi_assert(stream->writing_pinned == 0);
@@ -220,7 +251,17 @@ static void send_run(struct pro_stream *stream)
         *link = slice;
         link = &slice->next;
     } while (stream->queue_head && stream->queue_head->buffer && bytes + stream->queue_head->size <= SEND_MOST);
-    pro_send_slices(&stream->handle, &stream->out, run, on_run_sent);
+    send_slices(stream, run);
+}
+
+/* A slice that finds nothing before it needs no queue. */
+static void send_at_once(struct pro_stream *stream, struct pro_slice *slice)
+{
+    proi_assert(stream->writing_pinned == 0);
+    stream->writing_pinned = pro_slice_pinned(slice);
+    charge(stream, stream->writing_pinned);
+    arm_write_deadline(stream);
+    send_slices(stream, slice);
 }
 
 static void send_write(struct pro_stream *stream)
@@ -234,8 +275,7 @@ static void send_write(struct pro_stream *stream)
 static void send_head(struct pro_stream *stream)
 {
     proi_assert(stream->queue_head->size > 0);
-    if (stream->config->write_timeout_ns)
-        pro_deadline(&stream->out, after(stream, stream->config->write_timeout_ns));
+    arm_write_deadline(stream);
     if (stream->queue_head->buffer)
         send_run(stream);
     else
@@ -263,7 +303,7 @@ static void proceed(struct pro_stream *stream)
 {
     if (stream->ending)
         advance(stream);
-    else
+    else if (stream->queue_head || has(stream, SHUT_WANTED))
         pump(stream);
 }
 
@@ -291,8 +331,7 @@ static void fail(struct pro_stream *stream, int error)
 static void tell_drained(struct pro_stream *stream)
 {
     const struct pro_stream_config *config = stream->config;
-    uint32_t high = config->high ? config->high : HIGH_DEFAULT;
-    uint32_t low = config->low ? config->low : high / 4;
+    uint32_t low = config->low ? config->low : high_mark(stream) / 4;
     if (stream->ending || !has(stream, FULL) || stream->queued_pinned > low)
         return;
     clear(stream, FULL);
@@ -420,16 +459,19 @@ static void tell_end(struct pro_stream *stream)
         stream->config->end(stream, stream->end_error);
 }
 
+static void hand_over(struct pro_stream *stream, struct pro_slice *slice)
+{
+    if (stream->config->data)
+        stream->config->data(stream, slice);
+    else
+        pro_slice_return(slice);
+}
+
 /* Tells the caller what has come, for as long as it wants to hear; then lets more come. */
 static void deliver(struct pro_stream *stream)
 {
-    while (stream->stash && !has(stream, PAUSED)) {
-        struct pro_slice *slice = stash_pop(stream);
-        if (stream->config->data)
-            stream->config->data(stream, slice);
-        else
-            pro_slice_return(slice);
-    }
+    while (stream->stash && !has(stream, PAUSED))
+        hand_over(stream, stash_pop(stream));
     if (has(stream, PAUSED) || stream->ending)
         return;
     if (has(stream, END_HELD))
@@ -477,6 +519,10 @@ static void on_receive(struct pro_loop *loop, struct pro_op *op, struct pro_resu
     if (stream->ending) {
         receive_dropped(stream, r);
         advance(stream);
+        return;
+    }
+    if (r.flags == PRO_MORE && r.slice && !stream->stash && !has(stream, PAUSED)) { /* as ever */
+        hand_over(stream, r.slice);
         return;
     }
     if (r.slice)
@@ -627,6 +673,7 @@ static void on_settle(struct pro_loop *loop, struct pro_op *op, struct pro_resul
 static void retire(struct pro_stream *stream)
 {
     proi_assert(stream->ending);
+    hurry(stream);
     stash_return(stream);
     stream->u.lingered = 0;
     if (stream->ending == PRO_STREAM_LINGER)
@@ -710,6 +757,12 @@ void pro_stream_read_deadline(struct pro_stream *stream, uint64_t at)
         pro_deadline(&stream->in, at);
 }
 
+/* Nothing is to be sent before what comes now. */
+static bool is_idle(const struct pro_stream *stream)
+{
+    return !stream->queue_head && !pro_op_in_flight(&stream->out) && !has(stream, CONNECTING);
+}
+
 static bool refuses(const struct pro_stream *stream)
 {
     return stream->ending || has(stream, BROKEN | SHUT_WANTED);
@@ -720,6 +773,10 @@ void pro_stream_write_slices(struct pro_stream *stream, struct pro_slice *list)
     proi_require(stream->config, "the stream is closed");
     if (refuses(stream)) {
         pro_slice_return_list(list);
+        return;
+    }
+    if (list && !list->next && list->size > 0 && is_idle(stream)) {
+        send_at_once(stream, list);
         return;
     }
     while (list) {
@@ -755,7 +812,7 @@ int pro_stream_try_write(struct pro_stream *stream, const void *data, size_t siz
     proi_require(size >= 1 && size <= INT32_MAX, "the size of a write is 1 to INT32_MAX");
     if (refuses(stream))
         return -EPIPE;
-    if (stream->queue_head || pro_op_in_flight(&stream->out) || has(stream, CONNECTING))
+    if (!is_idle(stream))
         return -EAGAIN;
     int sent = pro_try_send(&stream->handle, data, size);
     if (sent < 0 && sent != -EAGAIN)
@@ -771,7 +828,7 @@ uint32_t pro_stream_queued(const struct pro_stream *stream)
 bool pro_stream_writable(const struct pro_stream *stream)
 {
     proi_require(stream->config, "the stream is closed");
-    return stream->queued_pinned < (stream->config->high ? stream->config->high : HIGH_DEFAULT);
+    return stream->queued_pinned < high_mark(stream);
 }
 
 void pro_stream_shutdown(struct pro_stream *stream)
@@ -780,6 +837,7 @@ void pro_stream_shutdown(struct pro_stream *stream)
     if (refuses(stream))
         return;
     set(stream, SHUT_WANTED);
+    hurry(stream);
     pump(stream);
 }
 

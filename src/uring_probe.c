@@ -14,8 +14,8 @@
 
 enum { PROBE_BYTES = 4096 };
 
-static const char *const names[] = {"defer_taskrun", "single_issuer",  "submit_all",
-                                    "buffer_ring",   "recv_multishot", "accept_multishot"};
+static const char *const names[] = {"defer_taskrun",  "single_issuer",    "submit_all",  "buffer_ring",
+                                    "recv_multishot", "accept_multishot", "skip_success"};
 
 const char *proi_uring_feature_name(unsigned bit)
 {
@@ -160,6 +160,31 @@ static uint64_t try_accept(struct io_uring *ring)
     return works;
 }
 
+static bool try_send(struct io_uring *ring, int fd, int *ret_res)
+{
+    struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+    struct io_uring_cqe *cqe;
+    io_uring_prep_send(sqe, fd, "x", 1, MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    if (io_uring_submit(ring) != 1 || io_uring_peek_cqe(ring, &cqe) < 0)
+        return false;
+    *ret_res = cqe->res;
+    io_uring_cqe_seen(ring, cqe);
+    return true;
+}
+
+/* A send that goes well must say nothing, one that does not must say so, both before the call returns. */
+static uint64_t try_skip(struct io_uring *ring, int fd)
+{
+    int least = 1, res = 0;
+    if (!(ring->features & IORING_FEAT_CQE_SKIP) || try_send(ring, fd, &res))
+        return 0;
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &least, sizeof least);
+    while (send(fd, "x", 1, MSG_DONTWAIT | MSG_NOSIGNAL) == 1)
+        continue;
+    return try_send(ring, fd, &res) && res == -EAGAIN ? PRO_FEATURE_SKIP_SUCCESS : 0;
+}
+
 /* A sandbox may allow the set-up and forbid the use. */
 static int try_enter(struct io_uring *ring)
 {
@@ -184,7 +209,7 @@ int proi_uring_try(uint64_t wanted, uint64_t *ret_features)
     }
     void *page = mmap(NULL, PROBE_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page != MAP_FAILED && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0) {
-        works = try_receive(&ring, page, pair) | try_accept(&ring);
+        works = try_receive(&ring, page, pair) | try_accept(&ring) | try_skip(&ring, pair[1]);
         close(pair[0]);
         close(pair[1]);
     }

@@ -129,6 +129,12 @@ void pro_deadline(struct pro_op *op, uint64_t at)
     op->time_at = at;
 }
 
+/* Kept where a fake operation has nothing else. */
+void pro_op_lazy(struct pro_op *op, bool lazy)
+{
+    op->u.io.moved = lazy;
+}
+
 void pro_cancel(struct pro_op *op)
 {
     op->flags = op->code != IDLE; /* was cancelled */

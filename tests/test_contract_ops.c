@@ -435,6 +435,102 @@ static void c03_books_always_balance(void **state)
     for_kinds(*state, 0, 0, look_at_books);
 }
 
+/* ------------------------------------------------------------------------------------------------------------
+ * pro_op_lazy
+ * ------------------------------------------------------------------------------------------------------------ */
+
+static struct record *send_one(struct world *w, struct pro_handle *near, bool lazy)
+{
+    static char byte = 'x';
+    struct record *r = world_record(w);
+    struct iovec *iov = world_alloc(w, sizeof *iov);
+    *iov = (struct iovec){&byte, 1};
+    pro_op_lazy(record_begin(r), lazy);
+    pro_send(near, &r->op, iov, 1, 0, on_record);
+    return r;
+}
+
+static struct record *receive_one(struct world *w, struct pro_handle *near)
+{
+    struct record *r = world_record(w);
+    pro_recv(near, record_begin(r), world_alloc(w, 1), 1, 0, on_record);
+    return r;
+}
+
+static void c03_send_when_another_waits_completes_without_it(void **state)
+{
+    struct world *w = *state;
+    int far;
+    struct pro_handle *near = world_tcp(w, &far);
+    struct record *receive = receive_one(w, near);
+    world_turns(w, 2);
+    struct record *send = send_one(w, near, false);
+    RUN_UNTIL(w, send->finals == 1); /* or it sleeps for ever: nobody sends anything */
+    assert_int_equal(send->last.res, 1);
+    assert_int_equal(receive->finals, 0);
+}
+
+static void c03_lazy_send_completes_with_the_next_that_does(void **state)
+{
+    struct world *w = *state;
+    int far;
+    struct pro_handle *near = world_tcp(w, &far);
+    struct record *receive = receive_one(w, near), *send = send_one(w, near, true);
+    struct record *timer = world_record(w);
+    pro_timer_after(w->loop, record_begin(timer), 1000000, on_record);
+    RUN_UNTIL(w, timer->finals == 1);
+    world_turns(w, 1);
+    assert_int_equal(send->finals, 1);
+    assert_int_equal(send->last.res, 1);
+    assert_int_equal(receive->finals, 0);
+    assert_int_equal(pro_op_bytes(&send->op), 1);
+}
+
+static void c03_lazy_send_when_it_is_all_there_is_completes(void **state)
+{
+    struct world *w = *state;
+    int far;
+    struct pro_handle *near = world_tcp(w, &far);
+    struct record *send = send_one(w, near, true), *background = world_record(w);
+    pro_op_background(record_begin(background));
+    pro_timer(w->loop, &background->op, PRO_NEVER, on_record);
+    assert_int_equal(world_run(w, PRO_RUN_DEFAULT), 0);
+    assert_int_equal(send->finals, 1);
+}
+
+static void c03_lazy_send_when_that_is_taken_back_completes(void **state)
+{
+    struct world *w = *state;
+    int far;
+    struct pro_handle *near = world_tcp(w, &far);
+    struct record *receive = receive_one(w, near), *send = send_one(w, near, true);
+    pro_op_lazy(&send->op, false);
+    RUN_UNTIL(w, send->finals == 1);
+    assert_int_equal(receive->finals, 0);
+}
+
+static void c03_lazy_send_when_it_falls_short_completes(void **state)
+{
+    struct world *w = *state;
+    enum { MUCH = 8 << 20 };
+    int far;
+    struct pro_handle *near = world_tcp(w, &far);
+    struct record *send = world_record(w);
+    struct iovec iov = {world_alloc(w, MUCH), MUCH};
+    char *sink = world_alloc(w, 1 << 16);
+    ssize_t got = 0;
+    pro_op_lazy(record_begin(send), true);
+    pro_send(near, &send->op, &iov, 1, 0, on_record);
+    for (ssize_t n; got<MUCH; got += n> 0 ? n : 0) {
+        world_turns(w, 1);
+        n = read(far, sink, 1 << 16);
+        assert_true(n != 0);
+    }
+    world_turns(w, 3);
+    assert_int_equal(send->finals, 1);
+    assert_int_equal(send->last.res, MUCH);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -456,6 +552,11 @@ int main(void)
         TEST(c03_multishot_recv_when_the_peer_ends_ends_with_eof),
         TEST(c03_recv_all_when_the_peer_ends_says_how_much_came),
         TEST(c03_books_always_balance),
+        TEST(c03_send_when_another_waits_completes_without_it),
+        TEST(c03_lazy_send_completes_with_the_next_that_does),
+        TEST(c03_lazy_send_when_it_is_all_there_is_completes),
+        TEST(c03_lazy_send_when_that_is_taken_back_completes),
+        TEST(c03_lazy_send_when_it_falls_short_completes),
     };
     return RUN(tests);
 }

@@ -352,6 +352,50 @@ static void sends_when_slices_are_many_take_256_kib(void **state)
     assert_int_equal(pro_stream_queued(&s), 0);
 }
 
+static bool lazy(void)
+{
+    return s.out.u.io.moved;
+}
+
+/* Else the loop might sleep while somebody waits for its end. */
+static void send_is_lazy_only_while_nothing_waits_for_it(void **state)
+{
+    open_stream();
+    write_slice(0);
+    assert_true(lazy());
+    write_slice(1);
+    assert_false(lazy());
+    sent();
+    assert_true(lazy()); /* the second is the last */
+    write_bytes(0, 1);
+    assert_false(lazy());
+    sent();
+    sent();
+    write_slice(2);
+    CALL(pro_stream_shutdown(&s));
+    assert_false(lazy());
+    assert_called("w0(1) ");
+}
+
+static void send_is_not_lazy_when_drained_is_owed(void **state)
+{
+    config.high = PINNED;
+    open_stream();
+    write_slice(0);
+    assert_false(lazy());
+    sent();
+    assert_called("drained ");
+}
+
+static void send_is_not_lazy_when_the_stream_closes(void **state)
+{
+    open_stream();
+    write_slice(0);
+    assert_true(lazy());
+    end_stream(PRO_STREAM_FLUSH);
+    assert_false(lazy());
+}
+
 static void queued_when_runs_end_inside_a_buffer_is_exact(void **state)
 {
     open_stream();
@@ -655,6 +699,9 @@ int main(void)
         TEST(stash_when_closed_inside_its_delivery_is_returned),
         TEST(connect_when_paused_gives_no_credit),
         TEST(sends_when_slices_are_many_take_256_kib),
+        TEST(send_is_lazy_only_while_nothing_waits_for_it),
+        TEST(send_is_not_lazy_when_drained_is_owed),
+        TEST(send_is_not_lazy_when_the_stream_closes),
         TEST(queued_when_runs_end_inside_a_buffer_is_exact),
         TEST(write_deadline_when_configured_is_set_for_each_send),
         TEST(queue_when_each_answer_writes_again_is_answered_once_a_turn),
