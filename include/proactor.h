@@ -250,7 +250,7 @@ struct pro_config {
     uint32_t entries;               /* submission queue, a power of two; default 256 */
     uint32_t completion_entries;    /* completion queue; default 4 x entries, at least 1024 */
     uint32_t turn_completions;      /* most continuations a turn runs; default 512 (12) */
-    uint32_t turn_bytes;            /* bytes received after which a turn ends; default 256 KiB (12) */
+    uint32_t turn_bytes;            /* bytes received after which a turn ends; default 64 KiB (12) */
     uint64_t features_off;          /* PRO_FEATURE_ bits */
     struct pro_allocator allocator; /* default: aligned_alloc and free */
     struct pro_sim *sim;            /* the world, for PRO_BACKEND_SIM */

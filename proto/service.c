@@ -51,9 +51,9 @@
 #define MANY_ROOM       8192 /* twice the backlog that the system allows unless told otherwise */
 #define MANY_HYSTERESIS 1024
 
-#define BUFFER_SIZE  (UINT32_C(64) << 10)
-#define BUFFERS_HELD 8     /* that a frame under way may pin: seven quarters full, and the one that completes it */
-#define BUFFERS_MANY 8192  /* of the pool, 512 MiB: for some hundred peers that leave their answers unread */
+#define BUFFER_SIZE  (UINT32_C(256) << 10) /* two of the largest frames; of what is not used of it nothing is resident */
+#define BUFFERS_HELD 8     /* beyond the mark: a frame under way pins two; the rest is for what was received by then */
+#define BUFFERS_MANY 2048  /* of the pool, 512 MiB: for some hundred peers that leave their answers unread */
 #define BUFFERS_MOST 32768 /* that a pool can have */
 
 enum accept_mode { ACCEPT_NONE, ACCEPT_MANY, ACCEPT_ONE, ACCEPT_POLL, ACCEPT_LAST };

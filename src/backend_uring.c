@@ -15,6 +15,11 @@
  * kernel has taken the SQE, and no CQE, overflow included, says otherwise, the bytes are sent, and the memory comes back
  * in the same turn. As no CQE will end a sleep either, one must not sleep on such a send unless it is lazy.
  *
+ * A handle that streams, that is, whose receives bring much at once, leaves its multishot receive for single ones. A
+ * multishot one fills its buffers as fast as the kernel can, sixteen connections' worth in one enter, and when the answers
+ * are sent all of that has left the cache again. So a poll tells that there is data, the handle stands in line, and each
+ * enter receives for one of them, beside the sends that the last one led to.
+ *
  * When an operation is over. An operation may be known to the kernel twice: by its own request (PROI_KERNEL) and by a
  * cancel that names it (PROI_KCANCEL). Both answer with a CQE, in either order, and until both have, the operation's
  * memory must not be used for another: the cancel would hit that. So a result that comes first is HELD.
@@ -50,14 +55,18 @@ enum {
     TAGS = 7,
     WAKER = 2, /* no operation has this address */
     NOBODY = 3,
+    STREAM_FROM = 32 * 1024,            /* bytes in one piece that make a handle one that streams, ... */
+    STREAM_UNTIL = 4,                   /* ... and so many in a row that do not, make an end of that */
     TRIED_MOST = 1 << 30,               /* bytes: the kernel cuts what is near 2 GiB, and calls that a success */
     ROOM = POLLOUT | POLLERR | POLLHUP, /* a send will not find the socket full */
 };
 
 /* handle->backend_flags */
 enum {
-    ASKED = 1 << 0,    /* it was looked up whether ... */
-    BLOCKING = 1 << 1, /* ... it is a terminal that may block a writer */
+    ASKED = 1 << 0,       /* it was looked up whether ... */
+    BLOCKING = 1 << 1,    /* ... it is a terminal that may block a writer */
+    STREAMS = 1 << 2,     /* it receives one piece at a time */
+    SMALL_PIECE = 1 << 8, /* counted from this bit on: small pieces in a row */
 };
 
 struct message {
@@ -78,15 +87,16 @@ struct group {
 struct uring {
     struct io_uring ring;
     uint64_t features;
-    uint32_t limit;          /* CQEs that were there when wait() returned */
-    uint32_t seen;           /* CQEs up to here have been looked through for sends that were tried and fell short */
-    uint32_t lazy, prompt;   /* of `tried`: those that a sleep may delay, and those that it may not */
-    struct proi_queue tried; /* sends since the last enter, in the order of their SQEs */
-    struct proi_queue sent;  /* those that went, for reap() */
-    uint32_t messages;       /* used since the last submission */
-    uint32_t writes;         /* in flight, which may raise SIGPIPE */
-    int waker;               /* -1: none */
-    int eventfd;             /* signalled at completions, for pro_loop_fd; -1: none */
+    uint32_t limit;            /* CQEs that were there when wait() returned */
+    uint32_t seen;             /* CQEs up to here have been looked through for sends that were tried and fell short */
+    uint32_t lazy, prompt;     /* of `tried`: those that a sleep may delay, and those that it may not */
+    struct proi_queue tried;   /* sends since the last enter, in the order of their SQEs */
+    struct proi_queue done;    /* for reap(): sends that went, receives that left `streams`; the result is in `res` */
+    struct proi_queue streams; /* receives that know of data and wait for their turn */
+    uint32_t messages;         /* used since the last submission */
+    uint32_t writes;           /* in flight, which may raise SIGPIPE */
+    int waker;                 /* -1: none */
+    int eventfd;               /* signalled at completions, for pro_loop_fd; -1: none */
     bool waker_armed, nosignal;
     struct proi_embed embed;
     struct message message[MESSAGES];
@@ -150,8 +160,8 @@ static void prepare_recv_multi(const struct prepare *p)
 {
     struct pro_pool *pool = p->op->u.stream.pool;
     const struct group *group = pool->backend_state;
-    if (!group) { /* no buffer ring: the data is there, a buffer was taken */
-        struct pro_buffer *buffer = (void *)(uintptr_t)p->op->u.stream.reserved;
+    struct pro_buffer *buffer = (void *)(uintptr_t)p->op->u.stream.reserved;
+    if (buffer) { /* the data is there */
         io_uring_prep_recv(p->sqe, p->fd, buffer->data, piece(p->op), MSG_DONTWAIT);
         return;
     }
@@ -360,7 +370,8 @@ static int provide(struct pro_loop *loop, struct pro_op *op)
     if (!pool->backend_state && state(loop)->features & PRO_FEATURE_BUFFER_RING)
         open_group(loop, pool);
     struct group *group = pool->backend_state;
-    if (group) {
+    if (group && !(op->owner.handle->backend_flags & STREAMS)) {
+        op->flags &= (uint16_t)~PROI_PRIVATE;
         fill(pool, group);
         return group->filled > 0 ? 0 : -ENOBUFS;
     }
@@ -393,9 +404,27 @@ static struct pro_slice *received(struct pro_op *op, int res, unsigned flags)
     return NULL;
 }
 
+/* What a piece of `bytes` says about its handle. */
+static void adapt(struct pro_loop *loop, struct pro_op *op, int bytes, unsigned flags)
+{
+    uint16_t *mode = &op->owner.handle->backend_flags;
+    if (bytes >= STREAM_FROM) {
+        *mode = (uint16_t)((*mode & (SMALL_PIECE - 1)) | STREAMS);
+        if (flags & IORING_CQE_F_MORE)
+            proi_op_recall(loop, op);
+        else if (flags & IORING_CQE_F_SOCK_NONEMPTY)
+            op->flags |= PROI_PRIVATE; /* no poll is needed */
+    } else if (*mode & STREAMS && bytes > 0) {
+        *mode = (uint16_t)(*mode + SMALL_PIECE);
+        if (*mode / SMALL_PIECE == STREAM_UNTIL)
+            *mode &= (uint16_t)((SMALL_PIECE - 1) & ~STREAMS);
+    }
+}
+
 /* --- start, cancel ------------------------------------------------------------------------------------------------------ */
 
-static int uring_start(struct pro_loop *loop, struct pro_op *op)
+/* An SQE for the request of `op`, or for the poll that goes before it. */
+static int prepare(struct pro_loop *loop, struct pro_op *op)
 {
     struct uring *u = state(loop);
     if (u->messages == MESSAGES)
@@ -404,29 +433,63 @@ static int uring_start(struct pro_loop *loop, struct pro_op *op)
     if (!sqe)
         return -EAGAIN;
     int r = op->code == PROI_RECV_MULTI && !(op->flags & PROI_POLLING) ? provide(loop, op) : 0;
-    struct prepare prepare = {u, op, sqe, op->owner.handle->fd};
+    struct prepare p = {u, op, sqe, op->owner.handle->fd};
     if (r < 0) {
         io_uring_prep_nop(sqe); /* it is taken, and cannot be given back */
         sqe->user_data = NOBODY;
         return r;
     }
     if (!(op->flags & PROI_POLLING))
-        rows[op->code].prepare(&prepare);
+        rows[op->code].prepare(&p);
     else if (op->flags & PROI_PRIVATE)
-        io_uring_prep_poll_multishot(sqe, prepare.fd, (unsigned)rows[op->code].waits);
+        io_uring_prep_poll_multishot(sqe, p.fd, (unsigned)rows[op->code].waits);
     else
-        io_uring_prep_poll_add(sqe, prepare.fd, (unsigned)rows[op->code].waits);
+        io_uring_prep_poll_add(sqe, p.fd, (unsigned)rows[op->code].waits);
     sqe->user_data = (uintptr_t)op | (sqe->flags & IOSQE_CQE_SKIP_SUCCESS ? TAG_TRIED : 0);
     op->flags |= PROI_KERNEL;
     u->writes += op->code == PROI_WRITE;
     return 0;
 }
 
+/* The receive of a handle that streams, once there is data. */
+static bool stands_in_line(const struct pro_op *op)
+{
+    return op->code == PROI_RECV_MULTI && (op->flags & (PROI_PRIVATE | PROI_POLLING)) == PROI_PRIVATE &&
+           op->owner.handle->backend_flags & STREAMS;
+}
+
+static int uring_start(struct pro_loop *loop, struct pro_op *op)
+{
+    struct uring *u = state(loop);
+    if (!stands_in_line(op))
+        return prepare(loop, op);
+    op->flags |= PROI_INQUEUE;
+    proi_queue_push(&u->streams, op);
+    return 0;
+}
+
+/* Receives for the first in line; true if that leaves some. */
+static bool receive_next(struct pro_loop *loop)
+{
+    struct uring *u = state(loop);
+    struct pro_op *op = proi_queue_pop(&u->streams);
+    if (!op)
+        return false;
+    op->flags &= (uint16_t)~PROI_INQUEUE;
+    op->res = op->flags & PROI_ASKED ? -ECANCELED : prepare(loop, op);
+    if (op->res < 0) {
+        op->flags |= PROI_INQUEUE;
+        proi_queue_push(&u->done, op);
+    }
+    return u->streams.head;
+}
+
 static int uring_cancel(struct pro_loop *loop, struct pro_op *op)
 {
     bool tried = rows[op->code].prepare == prepare_send && !(op->flags & PROI_POLLING);
-    if (op->flags & PROI_KCANCEL || tried)
-        return 0; /* one is under way, or the kernel will be done with it at the next enter whatever comes of it */
+    bool in_line = op->flags & PROI_INQUEUE && !(op->flags & PROI_KERNEL);
+    if (op->flags & PROI_KCANCEL || tried || in_line)
+        return 0; /* one is under way, or it will be back after the next enter whatever comes of it */
     struct io_uring_sqe *sqe = get_sqe(state(loop));
     if (!sqe)
         return -EAGAIN;
@@ -547,8 +610,10 @@ static bool on_cqe(struct pro_loop *loop, const struct io_uring_cqe *cqe, struct
     }
     bool receives = op->code == PROI_RECV_MULTI && !(op->flags & PROI_POLLING);
     *ret_event = (struct proi_event){.op = op, .more = cqe->flags & IORING_CQE_F_MORE};
-    if (receives)
+    if (receives) {
         ret_event->slice = received(op, cqe->res, cqe->flags);
+        adapt(loop, op, cqe->res, cqe->flags);
+    }
     ret_event->res = translate(op, cqe->res);
     if (ret_event->more)
         return true;
@@ -564,11 +629,11 @@ static bool uring_reap(struct pro_loop *loop, struct proi_event *ret_event)
 {
     struct uring *u = state(loop);
     struct io_uring_cq *cq = &u->ring.cq;
-    struct pro_op *sent = proi_queue_pop(&u->sent);
-    bool event = sent != NULL;
-    if (sent) {
-        sent->flags &= (uint16_t) ~(PROI_INQUEUE | PROI_KERNEL);
-        *ret_event = (struct proi_event){.op = sent, .res = (int32_t)sent->u.io.offset};
+    struct pro_op *done = proi_queue_pop(&u->done);
+    bool event = done != NULL;
+    if (done) {
+        done->flags &= (uint16_t) ~(PROI_INQUEUE | PROI_KERNEL);
+        *ret_event = (struct proi_event){.op = done, .res = done->res};
     }
     while (!event && u->limit > 0) {
         unsigned head = *cq->khead;
@@ -607,7 +672,8 @@ static void settle(struct uring *u, unsigned tail)
         if (answered) {
             op->flags &= (uint16_t) ~(PROI_PRIVATE | PROI_INQUEUE);
         } else if (all_seen && (int32_t)(taken - (uint32_t)op->res) > 0) {
-            proi_queue_push(&u->sent, op);
+            op->res = (int32_t)op->u.io.offset;
+            proi_queue_push(&u->done, op);
         } else {
             proi_queue_push(&u->tried, op);
             u->prompt++;
@@ -707,7 +773,7 @@ static int uring_wait(struct pro_loop *loop, uint64_t until)
     for (struct pro_pool *pool = loop->pools; pool; pool = pool->next)
         if (pool->backend_state && pool->receives > 0)
             fill(pool, pool->backend_state);
-    bool ready = io_uring_cq_ready(&u->ring) > 0 || u->sent.head;
+    bool more = receive_next(loop), ready = more || io_uring_cq_ready(&u->ring) > 0 || u->done.head;
     loop->stats.overflows += io_uring_cq_has_overflow(&u->ring);
     if (!ready || io_uring_sq_ready(&u->ring) > 0 || u->tried.head) {
         r = enter_quietly(loop, ready || !may_sleep(loop) ? 0 : until);
@@ -769,8 +835,8 @@ static int uring_pollable(struct pro_loop *loop)
 static void uring_pollable_arm(struct pro_loop *loop, uint64_t until)
 {
     struct uring *u = state(loop);
-    bool work = io_uring_cq_ready(&u->ring) > 0 || io_uring_sq_ready(&u->ring) > 0 || u->tried.head || u->sent.head ||
-                io_uring_cq_has_overflow(&u->ring);
+    bool work = io_uring_cq_ready(&u->ring) > 0 || io_uring_sq_ready(&u->ring) > 0 || u->tried.head || u->done.head ||
+                u->streams.head || io_uring_cq_has_overflow(&u->ring);
     proi_embed_arm(&u->embed, work ? 0 : until);
 }
 

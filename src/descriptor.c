@@ -26,6 +26,10 @@ void pro_adopt(struct pro_loop *loop, struct pro_handle *handle, int fd)
     memset(handle, 0, sizeof *handle);
     handle->loop = loop;
     handle->fd = fd;
+    if (fd == loop->accepted) {
+        handle->flags = PROI_H_CONNECTION;
+        loop->accepted = -1;
+    }
     handle->next = loop->handles;
     if (loop->handles)
         loop->handles->prev = handle;
@@ -107,6 +111,8 @@ int pro_option_get(const struct pro_handle *handle, int level, int name, void *v
 void pro_discard(struct pro_loop *loop, int fd)
 {
     proi_loop_check(loop);
+    if (fd == loop->accepted)
+        loop->accepted = -1;
     loop->backend->control->close(loop, fd);
 }
 

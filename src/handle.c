@@ -403,6 +403,12 @@ enum proi_kind proi_handle_kind(struct pro_handle *handle)
     return (enum proi_kind)(handle->flags >> PROI_H_KIND);
 }
 
+/* What came from a listener does not, and nobody has to ask the kernel at the end of every connection. */
+static bool takes_datagrams(struct pro_handle *handle)
+{
+    return !(handle->flags & PROI_H_CONNECTION) && proi_handle_kind(handle) == PROI_DATAGRAMS;
+}
+
 /* The outcome as the contract words it: cancel and deadline by their names. */
 static void finish(struct pro_loop *loop, struct pro_op *op, int res, uint32_t flags)
 {
@@ -451,7 +457,7 @@ static void on_recv(struct pro_loop *loop, struct pro_op *op, const struct proi_
     } else if (moved > 0) { /* what was gathered; the end or error comes to the next */
         finish(loop, op, (int)moved, 0);
     } else {
-        bool end = event->res == 0 && (op->code == PROI_READ || proi_handle_kind(op->owner.handle) != PROI_DATAGRAMS);
+        bool end = event->res == 0 && (op->code == PROI_READ || !takes_datagrams(op->owner.handle));
         finish(loop, op, event->res, end ? PRO_EOF : 0);
     }
 }
@@ -465,7 +471,7 @@ static void on_recv_multi(struct pro_loop *loop, struct pro_op *op, const struct
         deliver(loop, op, (struct pro_result){event->res, flags, event->slice});
     } else if (again(op, event->res) || event->res == -ENOBUFS) {
         go_on(loop, op); /* the flush finds out whether there is memory, credit, or a pause to answer */
-    } else if (event->res == 0 && proi_handle_kind(op->owner.handle) == PROI_DATAGRAMS) {
+    } else if (event->res == 0 && takes_datagrams(op->owner.handle)) {
         leave_or_go_on(loop, op);
         deliver(loop, op, (struct pro_result){0, PRO_MORE, NULL});
     } else {
@@ -487,6 +493,8 @@ static bool of_one_connection(int res)
 static void on_accept(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
 {
     bool multi = op->code == PROI_ACCEPT_MULTI;
+    if (event->res >= 0)
+        loop->accepted = event->res;
     if (again(op, event->res) || of_one_connection(event->res)) {
         go_on(loop, op);
     } else if (multi && event->res >= 0) {
@@ -496,6 +504,7 @@ static void on_accept(struct pro_loop *loop, struct pro_op *op, const struct pro
     } else {
         finish(loop, op, event->res, 0);
     }
+    loop->accepted = -1;
 }
 
 /* Steps over `bytes` that went. */

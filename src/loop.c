@@ -29,7 +29,7 @@ _Static_assert(sizeof(struct pro_result) == 16, "a result travels in registers")
 
 enum {
     DEFAULT_TURN_COMPLETIONS = 512,
-    DEFAULT_TURN_BYTES = 256 * 1024,
+    DEFAULT_TURN_BYTES = 64 * 1024,
     RETRY_NS = 1000 * 1000,          /* when the kernel has no memory for submissions */
     FEW = 16,                        /* results: a kernel that has more to tell tells more at a time */
     PATIENCE_NS = 100 * 1000 * 1000, /* for which deadlines wait while there are results */
@@ -117,6 +117,7 @@ int pro_loop_new(const struct pro_config *config, struct pro_loop **ret_loop)
     if (!loop)
         return -ENOMEM;
     loop->allocator = c.allocator;
+    loop->accepted = -1;
     loop->turn_completions = c.turn_completions ? c.turn_completions : DEFAULT_TURN_COMPLETIONS;
     if (loop->turn_completions < 2) /* one for each queue, or one would starve the other */
         loop->turn_completions = 2;
