@@ -473,7 +473,7 @@ PRO_API void pro_wake(struct pro_remote *remote);
 struct pro_pool_config {
     size_t size;            /* sizeof(struct pro_pool_config) */
     uint32_t buffer_size;   /* bytes, 256 to 16 MiB; default 64 KiB */
-    uint32_t slab_buffers;  /* buffers allocated at once; default 16 */
+    uint32_t slab_buffers;  /* buffers allocated at once, made a power of two; default 16 */
     uint32_t max_buffers;   /* 1 to 32768; default 1024 */
     uint32_t quota_buffers; /* most that one handle may hold; default 16, at most max_buffers */
 };

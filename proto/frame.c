@@ -20,13 +20,14 @@
  *     payload   5        1..payload_max         1..length     none
  *     bad       0..4     as it was              0             one
  *
- * The happy path: a chunk holds a header and its payload. The five bytes are turned into a number
- * without a branch between them, the payload is a subtraction.
+ * The happy path: a chunk begins with a whole frame. The five bytes are turned into a number without a
+ * branch between them, the payload is a subtraction, and the state is between before and after.
  *
- * The careful path: the header is cut by the end of the chunk, or something is wrong with it. The same
- * bytes are then taken one at a time, so that each cut resumes where it stopped and each error is
- * pinned to its byte. Whatever the happy path will not take goes this way, so it never has to explain
- * itself; and as all that it does is take five steps at once, the two cannot disagree on a good header.
+ * The careful path: the frame is cut by the end of the chunk, line ends stand before it, or something is
+ * wrong with its header. The bytes of that are then taken one at a time, so that each cut resumes where it
+ * stopped and each error is pinned to its byte. Whatever the happy path will not take goes this way, so
+ * it never has to explain itself; and as all that it does is take many steps at once, the two cannot
+ * disagree on a good frame.
  */
 #include "frame.h"
 
@@ -129,16 +130,6 @@ static uint32_t take_header(struct frame_parser *p, const uint8_t *data, uint32_
 {
     uint32_t n = 0;
 
-    if (p->digits == 0 && size >= FRAME_HEADER_SIZE) {
-        uint32_t value = header_value(data);
-
-        if (value >= 1 && value <= p->payload_max) {
-            p->length = value;
-            p->left = value;
-            p->digits = FRAME_HEADER_SIZE;
-            return FRAME_HEADER_SIZE;
-        }
-    }
     while (n < size && p->digits < FRAME_HEADER_SIZE && take_digit(p, data[n]))
         n++;
     return n;
@@ -152,18 +143,22 @@ static uint32_t take_payload(struct frame_parser *p, uint32_t size)
     return n;
 }
 
-enum frame_status frame_parse(struct frame_parser *p, const uint8_t *data, size_t size, struct frame_span *ret_span)
+/* The payload bytes of the whole frame that the chunk begins with, or 0 if that is for the careful path. */
+static uint32_t whole_frame(const struct frame_parser *p, const uint8_t *data, uint32_t size)
+{
+    if (p->digits != 0 || p->reason != FRAME_REASON_NONE || size <= FRAME_HEADER_SIZE)
+        return 0;
+    uint32_t value = header_value(data);
+    return value <= p->payload_max && value <= size - FRAME_HEADER_SIZE ? value : 0;
+}
+
+static enum frame_status parse_carefully(struct frame_parser *p, const uint8_t *data, uint32_t rest,
+                                         struct frame_span *ret_span)
 {
     struct frame_span span = {0};
     enum frame_status status = FRAME_NEED_MORE;
-    uint32_t rest = (uint32_t)size;
 
-    frame_check(p);
-    CHECK(ret_span != NULL);
-    CHECK(size <= UINT32_MAX);
-    CHECK(data != NULL || size == 0);
-
-    if (p->reason == FRAME_REASON_NONE && size > 0) {
+    if (p->reason == FRAME_REASON_NONE && rest > 0) {
         if (p->digits == 0)
             span.skipped = count_line_ends(data, rest);
         if (p->digits < FRAME_HEADER_SIZE)
@@ -178,11 +173,28 @@ enum frame_status frame_parse(struct frame_parser *p, const uint8_t *data, size_
         p->digits = 0;
         status = FRAME_READY;
     }
-    CHECK(status != FRAME_NEED_MORE || frame_span_size(span) == size);
+    CHECK(status != FRAME_NEED_MORE || frame_span_size(span) == rest);
     CHECK(status != FRAME_READY || span.payload > 0);
     frame_check(p);
     *ret_span = span;
     return status;
+}
+
+enum frame_status frame_parse(struct frame_parser *p, const uint8_t *data, size_t size, struct frame_span *ret_span)
+{
+    frame_check(p);
+    CHECK(ret_span != NULL);
+    CHECK(size <= UINT32_MAX);
+    CHECK(data != NULL || size == 0);
+
+    uint32_t payload = whole_frame(p, data, (uint32_t)size);
+
+    if (payload == 0)
+        return parse_carefully(p, data, (uint32_t)size, ret_span);
+    p->length = payload;
+    p->offset += FRAME_HEADER_SIZE + payload;
+    *ret_span = (struct frame_span){.header = FRAME_HEADER_SIZE, .payload = payload};
+    return FRAME_READY;
 }
 
 bool frame_parser_between(const struct frame_parser *p)

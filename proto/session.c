@@ -293,6 +293,7 @@ static void release(struct session *session, struct pro_slice *slice, const stru
 struct verdict {
     enum frame_status status;
     int error;                    /* -ENOMEM, or 0 */
+    uint32_t frames;              /* answered */
     uint32_t quoted_size;         /* if the status is FRAME_BAD: the bytes that stand there, */
     uint8_t quoted[QUOTED_BYTES]; /* kept because the slice goes before the line is written */
 };
@@ -304,29 +305,30 @@ static void quote(struct verdict *verdict, const uint8_t *at, size_t size)
 }
 
 /* Parses a slice, answers the frames that end in it, and holds the rest. */
-static struct verdict take_slice(struct session *session, struct pro_slice *slice)
+static void take_slice(struct session *session, struct pro_slice *slice, struct verdict *verdict)
 {
-    struct verdict verdict = {.status = FRAME_READY};
     struct run run = {0};
     uint8_t *at = slice->data, *end = at + slice->size;
-    while (verdict.status == FRAME_READY && at < end && !verdict.error) {
+    verdict->error = 0;
+    verdict->frames = 0;
+    do {
         struct frame_span span;
-        verdict.status = frame_parse(&session->parser, at, (size_t)(end - at), &span);
+        verdict->status = frame_parse(&session->parser, at, (size_t)(end - at), &span);
         uint8_t *payload = at + span.skipped + span.header;
-        bool ready = verdict.status == FRAME_READY, headed = span.header == FRAME_HEADER_SIZE;
-        at += frame_span_size(span);
-        if (ready && headed)
+        bool headed = span.header == FRAME_HEADER_SIZE;
+        at = payload + span.payload;
+        if (verdict->status != FRAME_READY)
+            verdict->error = span.payload ? hold(session, &slice, &run, payload, span.payload, headed) : 0;
+        else if (headed)
             run_add(&run, payload, span.payload);
-        else if (ready)
-            verdict.error = complete(session, &slice, payload, span.payload);
-        else if (span.payload > 0)
-            verdict.error = hold(session, &slice, &run, payload, span.payload, headed);
-        session->frames += ready && !verdict.error;
-    }
-    if (verdict.status == FRAME_BAD)
-        quote(&verdict, at, (size_t)(end - at));
+        else
+            verdict->error = complete(session, &slice, payload, span.payload);
+        verdict->frames += verdict->status == FRAME_READY && !verdict->error;
+    } while (verdict->status == FRAME_READY && at < end && !verdict->error);
+    if (verdict->status == FRAME_BAD)
+        quote(verdict, at, (size_t)(end - at));
+    session->frames += verdict->frames;
     release(session, slice, &run);
-    return verdict;
 }
 
 static void end_drained(struct session *session)
@@ -339,12 +341,12 @@ static void on_data(struct pro_stream *stream, struct pro_slice *slice)
     struct session *session = session_of(stream);
     struct service_counters *counters = &session->service->counters;
     uint32_t size = slice->size;
-    uint64_t frames = session->frames;
     bool between = frame_parser_between(&session->parser);
-    struct verdict verdict = take_slice(session, slice);
+    struct verdict verdict;
 
+    take_slice(session, slice, &verdict);
     counters->bytes += size;
-    counters->frames += session->frames - frames;
+    counters->frames += verdict.frames;
     if (verdict.error) {
         session_end(session, ENDED_FAILED, "no memory for a frame of %u bytes", frame_length(&session->parser));
     } else if (verdict.status == FRAME_BAD) {
@@ -354,7 +356,7 @@ static void on_data(struct pro_stream *stream, struct pro_slice *slice)
     } else {
         if (session->draining)
             session->drain_left -= size;
-        regulate(session, session->frames != frames, between && !frame_parser_between(&session->parser));
+        regulate(session, verdict.frames > 0, between && !frame_parser_between(&session->parser));
     }
 }
 

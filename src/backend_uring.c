@@ -79,7 +79,8 @@ struct group {
     struct io_uring_buf_ring *ring;
     uint32_t entries;
     uint32_t filled;  /* buffers in the ring */
-    uint32_t level;   /* how many there should be */
+    uint32_t level;   /* how many there should be, ... */
+    uint32_t most;    /* ... and at most: others of the pool are for single receives */
     uint32_t stocked; /* the level it was last filled to: a shortage that many receives meet raises it once */
     uint16_t id;
 };
@@ -345,7 +346,8 @@ static void open_group(struct pro_loop *loop, struct pro_pool *pool)
     }
     io_uring_buf_ring_init(ring);
     uint32_t level = FIRST_LEVEL < pool->max_buffers ? FIRST_LEVEL : pool->max_buffers;
-    *group = (struct group){.ring = ring, .entries = entries, .level = level, .id = reg.bgid};
+    uint32_t most = pool->max_buffers > 2 * level ? pool->max_buffers / 2 : level;
+    *group = (struct group){.ring = ring, .entries = entries, .level = level, .most = most, .id = reg.bgid};
     pool->backend_state = group;
 }
 
@@ -370,7 +372,10 @@ static int provide(struct pro_loop *loop, struct pro_op *op)
     if (!pool->backend_state && state(loop)->features & PRO_FEATURE_BUFFER_RING)
         open_group(loop, pool);
     struct group *group = pool->backend_state;
-    if (group && !(op->owner.handle->backend_flags & STREAMS)) {
+    uint16_t *mode = &op->owner.handle->backend_flags;
+    if (group && *mode & STREAMS && !proi_pool_stock(pool))
+        *mode &= (uint16_t)~STREAMS; /* what the pool has is in the ring */
+    if (group && !(*mode & STREAMS)) {
         op->flags &= (uint16_t)~PROI_PRIVATE;
         fill(pool, group);
         return group->filled > 0 ? 0 : -ENOBUFS;
@@ -393,8 +398,8 @@ static struct pro_slice *received(struct pro_op *op, int res, unsigned flags)
     if (flags & IORING_CQE_F_BUFFER) {
         buffer = proi_pool_buffer(pool, flags >> IORING_CQE_BUFFER_SHIFT);
         group->filled--;
-    } else if (group && res == -ENOBUFS && group->level == group->stocked && group->level < group->entries) {
-        group->level = group->level * 2 < group->entries ? group->level * 2 : group->entries;
+    } else if (group && res == -ENOBUFS && group->level == group->stocked && group->level < group->most) {
+        group->level = group->level * 2 < group->most ? group->level * 2 : group->most;
     }
     op->u.stream.reserved = 0;
     if (buffer && res > 0)
@@ -591,6 +596,13 @@ static bool poll_stays(struct pro_op *op, int res)
     return true;
 }
 
+/* A piece for a multishot receive that goes on as it is. */
+static bool receives_on(const struct pro_op *op, const struct io_uring_cqe *cqe)
+{
+    return op->code == PROI_RECV_MULTI && cqe->flags & IORING_CQE_F_MORE && cqe->res > 0 && cqe->res < STREAM_FROM &&
+           !(op->flags & PROI_POLLING) && !(op->owner.handle->backend_flags & STREAMS);
+}
+
 /* Whether the CQE makes an event. */
 static bool on_cqe(struct pro_loop *loop, const struct io_uring_cqe *cqe, struct proi_event *ret_event)
 {
@@ -603,6 +615,10 @@ static bool on_cqe(struct pro_loop *loop, const struct io_uring_cqe *cqe, struct
         return false;
     if (data & TAG_CANCEL)
         return on_cancel(loop, op, cqe->res, ret_event);
+    if (receives_on(op, cqe)) { /* what most of them say, without what the others need */
+        *ret_event = (struct proi_event){op, received(op, cqe->res, cqe->flags), cqe->res, true};
+        return true;
+    }
     if (op->flags & PROI_POLLING && cqe->flags & IORING_CQE_F_MORE) {
         if (cqe->res & ROOM)
             proi_op_recall(loop, op);
@@ -625,16 +641,12 @@ static bool on_cqe(struct pro_loop *loop, const struct io_uring_cqe *cqe, struct
     return true;
 }
 
-static bool uring_reap(struct pro_loop *loop, struct proi_event *ret_event)
+/* Of its own, so that the short way of uring_reap() stays short. */
+__attribute__((noinline)) static bool reap_cqe(struct pro_loop *loop, struct proi_event *ret_event)
 {
     struct uring *u = state(loop);
     struct io_uring_cq *cq = &u->ring.cq;
-    struct pro_op *done = proi_queue_pop(&u->done);
-    bool event = done != NULL;
-    if (done) {
-        done->flags &= (uint16_t) ~(PROI_INQUEUE | PROI_KERNEL);
-        *ret_event = (struct proi_event){.op = done, .res = done->res};
-    }
+    bool event = false;
     while (!event && u->limit > 0) {
         unsigned head = *cq->khead;
         u->limit--;
@@ -642,6 +654,17 @@ static bool uring_reap(struct pro_loop *loop, struct proi_event *ret_event)
         io_uring_smp_store_release(cq->khead, head + 1);
     }
     return event;
+}
+
+static bool uring_reap(struct pro_loop *loop, struct proi_event *ret_event)
+{
+    struct uring *u = state(loop);
+    struct pro_op *done = proi_queue_pop(&u->done);
+    if (!done)
+        return reap_cqe(loop, ret_event);
+    done->flags &= (uint16_t) ~(PROI_INQUEUE | PROI_KERNEL);
+    *ret_event = (struct proi_event){.op = done, .res = done->res};
+    return true;
 }
 
 /* --- sends without a completion ------------------------------------------------------------------------------------------- */

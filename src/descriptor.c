@@ -210,11 +210,9 @@ void proi_handle_hurry(struct pro_op *op, bool late)
     handle->loop->backend->control->reset(handle->loop, handle->fd);
 }
 
-void proi_handle_left(struct pro_handle *handle)
+void proi_handle_left_closing(struct pro_handle *handle)
 {
-    proi_assert(handle->in_flight > 0);
-    handle->in_flight--;
-    struct pro_op *op = handle->flags & PROI_H_CLOSING && handle->in_flight == 1 ? close_of(handle) : NULL;
+    struct pro_op *op = handle->in_flight == 1 ? close_of(handle) : NULL;
     if (op && op->flags & PROI_HELD)
         proi_op_end(handle->loop, op, op->res);
     else if (op)

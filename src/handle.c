@@ -20,23 +20,23 @@
 #include "pool.h"
 
 const struct proi_op_row proi_op_rows[PROI_CODES] = {
-    [PROI_NONE] = {"none", PROI_OTHERS, false, false, false},
-    [PROI_RECV] = {"recv", PROI_RECEIVES, false, false, false},
-    [PROI_RECV_MULTI] = {"recv_multi", PROI_RECEIVES, false, true, false},
-    [PROI_ACCEPT] = {"accept", PROI_RECEIVES, false, false, false},
-    [PROI_ACCEPT_MULTI] = {"accept_multi", PROI_RECEIVES, false, true, false},
-    [PROI_READ] = {"read", PROI_RECEIVES, false, false, false},
-    [PROI_CONNECT] = {"connect", PROI_SENDS, false, false, false},
-    [PROI_SEND] = {"send", PROI_SENDS, true, false, true},
-    [PROI_SEND_SLICES] = {"send_slices", PROI_SENDS, true, false, true},
-    [PROI_WRITE] = {"write", PROI_SENDS, true, false, false},
-    [PROI_SHUTDOWN] = {"shutdown", PROI_SENDS, false, false, false},
-    [PROI_POLL] = {"poll", PROI_OTHERS, false, false, false},
-    [PROI_POLL_MULTI] = {"poll_multi", PROI_OTHERS, false, true, false},
-    [PROI_CLOSE] = {"close", PROI_OTHERS, false, false, false},
-    [PROI_RELEASE] = {"release", PROI_OTHERS, false, false, false},
-    [PROI_TIMER] = {"timer", PROI_OTHERS, false, true, false},
-    [PROI_POST] = {"post", PROI_OTHERS, false, false, false},
+    [PROI_NONE] = {"none", PROI_OTHERS, false, false},
+    [PROI_RECV] = {"recv", PROI_RECEIVES, false, false},
+    [PROI_RECV_MULTI] = {"recv_multi", PROI_RECEIVES, false, true},
+    [PROI_ACCEPT] = {"accept", PROI_RECEIVES, false, false},
+    [PROI_ACCEPT_MULTI] = {"accept_multi", PROI_RECEIVES, false, true},
+    [PROI_READ] = {"read", PROI_RECEIVES, false, false},
+    [PROI_CONNECT] = {"connect", PROI_SENDS, false, false},
+    [PROI_SEND] = {"send", PROI_SENDS, true, false},
+    [PROI_SEND_SLICES] = {"send_slices", PROI_SENDS, true, false},
+    [PROI_WRITE] = {"write", PROI_SENDS, true, false},
+    [PROI_SHUTDOWN] = {"shutdown", PROI_SENDS, false, false},
+    [PROI_POLL] = {"poll", PROI_OTHERS, false, false},
+    [PROI_POLL_MULTI] = {"poll_multi", PROI_OTHERS, false, true},
+    [PROI_CLOSE] = {"close", PROI_OTHERS, false, false},
+    [PROI_RELEASE] = {"release", PROI_OTHERS, false, false},
+    [PROI_TIMER] = {"timer", PROI_OTHERS, false, true},
+    [PROI_POST] = {"post", PROI_OTHERS, false, false},
 };
 
 /* --- lanes ------------------------------------------------------------------------------------------------------ */
@@ -44,6 +44,14 @@ const struct proi_op_row proi_op_rows[PROI_CODES] = {
 static struct pro_op **lane_of(struct pro_handle *handle, enum proi_lane lane)
 {
     return lane == PROI_RECEIVES ? &handle->receives : lane == PROI_SENDS ? &handle->sends : &handle->others;
+}
+
+/* What the row says, for those who know the code when this is compiled. */
+static inline enum proi_lane lane_for(enum proi_code code)
+{
+    if (code <= PROI_READ)
+        return PROI_RECEIVES;
+    return code <= PROI_SHUTDOWN ? PROI_SENDS : PROI_OTHERS;
 }
 
 /* With the backend, or ended and still to say what it brought: nothing goes before it. */
@@ -91,7 +99,7 @@ static void pump_sends(struct pro_handle *handle)
     }
 }
 
-void proi_handle_unlink(struct pro_op *op)
+void proi_handle_unlink_listed(struct pro_op *op)
 {
     struct pro_handle *handle = op->owner.handle;
     enum proi_lane lane = proi_row(op)->lane;
@@ -114,23 +122,11 @@ void proi_handle_unlink(struct pro_op *op)
 
 /* --- starting ----------------------------------------------------------------------------------------------------- */
 
-void proi_handle_begin(struct pro_handle *handle, struct pro_op *op, enum proi_code code, pro_fn *done)
-{
-    struct pro_loop *loop = handle->loop;
-    proi_require(loop, "an operation is started on a closed handle");
-    proi_op_begin(loop, op, code, done);
-    op->owner.handle = handle;
-    handle->in_flight++;
-    if (!(loop->backend->tries_sends && proi_row(op)->tried && !handle->sends))
-        proi_op_time(loop, op);
-}
-
 /* The arguments are set: puts the operation into its lane, or ends it where none may go. */
-static void enter(struct pro_op *op)
+static inline void enter(struct pro_op *op, enum proi_lane lane)
 {
     struct pro_handle *handle = op->owner.handle;
     struct pro_loop *loop = handle->loop;
-    enum proi_lane lane = proi_row(op)->lane;
     op->state = PROI_QUEUED;
     if (op->code == PROI_RECV_MULTI)
         proi_pool_enter(loop, op->u.stream.pool);
@@ -138,17 +134,18 @@ static void enter(struct pro_op *op)
         proi_op_end(loop, op, loop->freeing ? -ESHUTDOWN : -ECANCELED);
         return;
     }
+    bool first = !*lane_of(handle, lane);
     proi_list_append(lane_of(handle, lane), op);
     if (lane == PROI_RECEIVES)
         pump_receives(handle);
-    else if (lane == PROI_SENDS)
-        pump_sends(handle);
-    else
+    else if (lane == PROI_OTHERS || (first && !(handle->flags & PROI_H_BROKEN)))
         proi_op_submit(loop, op);
+    else
+        pump_sends(handle);
 }
 
-static void start_io(struct pro_handle *handle, struct pro_op *op, enum proi_code code, void *data, size_t size,
-                     uint64_t offset, unsigned flags, pro_fn *done)
+static inline void start_io(struct pro_handle *handle, struct pro_op *op, enum proi_code code, void *data, size_t size,
+                            uint64_t offset, unsigned flags, pro_fn *done)
 {
     proi_handle_begin(handle, op, code, done);
     op->u.io.data = data;
@@ -156,7 +153,7 @@ static void start_io(struct pro_handle *handle, struct pro_op *op, enum proi_cod
     op->u.io.moved = 0;
     op->u.io.offset = offset;
     op->flags |= flags ? PROI_ALL : 0;
-    enter(op);
+    enter(op, lane_for(code));
 }
 
 static void require_size(size_t size)
@@ -262,7 +259,7 @@ void pro_recv_multi(struct pro_handle *handle, struct pro_op *op, struct pro_poo
     op->u.stream.credit = credit;
     op->u.stream.armed = 0;
     op->u.stream.reserved = 0; /* it may have been something else before */
-    enter(op);
+    enter(op, PROI_RECEIVES);
 }
 
 void proi_handle_resume(struct pro_op *op)
@@ -611,7 +608,13 @@ static event_fn *const on_event[PROI_CODES] = {
 void proi_handle_event(struct pro_loop *loop, const struct proi_event *event)
 {
     struct pro_op *op = event->op;
-    proi_assert(op->state == PROI_ACTIVE && on_event[op->code]);
-    proi_assert(!event->more || proi_row(op)->multi);
-    on_event[op->code](loop, op, event);
+    proi_assert(op->state == PROI_ACTIVE);
+    if (op->code == PROI_RECV_MULTI) { /* what a server does all day: without the detour */
+        on_recv_multi(loop, op, event);
+    } else if (op->code == PROI_SEND_SLICES) {
+        on_send(loop, op, event);
+    } else {
+        proi_assert(on_event[op->code] && (!event->more || proi_row(op)->multi));
+        on_event[op->code](loop, op, event);
+    }
 }

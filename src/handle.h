@@ -5,18 +5,38 @@
 #include "loop.h"
 
 /* The part of a start that all operations on a handle have in common. */
-void proi_handle_begin(struct pro_handle *handle, struct pro_op *op, enum proi_code code, pro_fn *done);
+static inline void proi_handle_begin(struct pro_handle *handle, struct pro_op *op, enum proi_code code, pro_fn *done)
+{
+    struct pro_loop *loop = handle->loop;
+    bool sends = code == PROI_SEND || code == PROI_SEND_SLICES;
+    proi_require(loop, "an operation is started on a closed handle");
+    proi_op_begin(loop, op, code, done);
+    op->owner.handle = handle;
+    handle->in_flight++;
+    if (op->flags & PROI_TIMED && !(sends && !handle->sends && loop->backend->tries_sends))
+        proi_op_time(loop, op);
+}
 
 /* An event of the backend: calls the continuation, or starts the operation again. */
 void proi_handle_event(struct pro_loop *loop, const struct proi_event *event);
 
-/* Takes `op` out of its handle's lists, and lets the lane go on. */
-void proi_handle_unlink(struct pro_op *op);
+/* Takes `op` out of its handle's lists, and lets the lane go on: the second when there is more to it. */
+void proi_handle_unlink_listed(struct pro_op *op);
+static inline void proi_handle_unlink(struct pro_op *op)
+{
+    struct pro_handle *handle = op->owner.handle;
+    if (handle->sends == op && !op->link_next) {
+        handle->sends = NULL;
+        op->link_prev = NULL;
+    } else {
+        proi_handle_unlink_listed(op);
+    }
+}
 
 /* What its descriptor is; asked once. */
 enum proi_kind proi_handle_kind(struct pro_handle *handle);
 
-/* The next of the submission queue is about to go to the backend: whether it should. */
+/* A close or multishot receive of the submission queue is about to go to the backend: whether it should. */
 bool proi_handle_ready(struct pro_loop *loop, struct pro_op *op);
 /* The backend found no memory for a receive. */
 void proi_handle_starve(struct pro_loop *loop, struct pro_op *op);
@@ -29,7 +49,14 @@ uint32_t proi_handle_answer(struct pro_op *op);
 void proi_handle_cancel(struct pro_handle *handle);
 
 /* The final continuation of an operation on `handle` has run. */
-void proi_handle_left(struct pro_handle *handle);
+void proi_handle_left_closing(struct pro_handle *handle);
+static inline void proi_handle_left(struct pro_handle *handle)
+{
+    proi_assert(handle->in_flight > 0);
+    handle->in_flight--;
+    if (handle->flags & PROI_H_CLOSING)
+        proi_handle_left_closing(handle);
+}
 /* `op` ends between two rounds with the backend: what it must be told, given what it had moved already. */
 int proi_handle_cut(struct pro_op *op, int error);
 

@@ -157,9 +157,9 @@ void pro_loop_stats(const struct pro_loop *loop, struct pro_stats *ret_stats, si
 
 /* --- the life of an operation (op.h) ------------------------------------------------------------------------------ */
 
-void proi_loop_note(struct pro_loop *loop)
+void proi_loop_arm(struct pro_loop *loop)
 {
-    if (loop->pollable && !loop->running)
+    if (!loop->running)
         loop->backend->pollable_arm(loop, 0);
 }
 
@@ -189,16 +189,6 @@ static void complete_later(struct pro_loop *loop, struct pro_op *op)
     op->flags |= PROI_INQUEUE;
     proi_queue_push(&loop->completions, op);
     loop->completions_count++;
-    proi_loop_note(loop);
-}
-
-void proi_op_submit(struct pro_loop *loop, struct pro_op *op)
-{
-    op->state = PROI_STARTING;
-    if (op->flags & PROI_INQUEUE)
-        return;
-    op->flags |= PROI_INQUEUE;
-    proi_queue_push(&loop->submissions, op);
     proi_loop_note(loop);
 }
 
@@ -492,7 +482,7 @@ static bool submit(struct pro_loop *loop, struct pro_op *op)
         return op->flags & PROI_ASKED;
     }
     proi_assert(op->state == PROI_STARTING);
-    if (!proi_handle_ready(loop, op))
+    if ((op->code == PROI_RECV_MULTI || op->code == PROI_CLOSE) && !proi_handle_ready(loop, op))
         return true;
     op->state = PROI_ACTIVE;
     op->flags &= (uint16_t)~PROI_ASKED;

@@ -22,7 +22,7 @@ struct pro_loop {
     uint64_t now;
     uint64_t overdue_since; /* deadlines that have passed wait for results; 0: none does */
     uint64_t background;    /* operations in flight that do not keep pro_run */
-    int accepted; /* the descriptor that a continuation is being handed, or -1 */
+    int accepted;           /* the descriptor that a continuation is being handed, or -1 */
     struct pro_handle *handles;
     struct pro_pool *pools; /* those that have received here */
     struct pro_remote *remote;
@@ -47,7 +47,12 @@ static inline void proi_loop_check(const struct pro_loop *loop)
 }
 
 /* Work was made while nobody runs: a foreign loop that polls pro_loop_fd must learn of it. */
-void proi_loop_note(struct pro_loop *loop);
+void proi_loop_arm(struct pro_loop *loop);
+static inline void proi_loop_note(struct pro_loop *loop)
+{
+    if (loop->pollable)
+        proi_loop_arm(loop);
+}
 
 /* The common part of every start. `op` is idle. Its deadline is not in the wheel yet: see proi_op_time. */
 static inline void proi_op_begin(struct pro_loop *loop, struct pro_op *op, enum proi_code code, pro_fn *done)
@@ -71,7 +76,16 @@ static inline void proi_op_begin(struct pro_loop *loop, struct pro_op *op, enum 
 void proi_op_time(struct pro_loop *loop, struct pro_op *op);
 
 /* For the backend, at the next wait. */
-void proi_op_submit(struct pro_loop *loop, struct pro_op *op);
+static inline void proi_op_submit(struct pro_loop *loop, struct pro_op *op)
+{
+    op->state = PROI_STARTING;
+    if (op->flags & PROI_INQUEUE)
+        return;
+    op->flags |= PROI_INQUEUE;
+    proi_queue_push(&loop->submissions, op);
+    proi_loop_note(loop);
+}
+
 /* Makes `res` final: out of its lists and the wheel, continuation in due course. Not for an ACTIVE one. */
 void proi_op_end(struct pro_loop *loop, struct pro_op *op, int res);
 /* What an event decided is final: the continuation is called here. */

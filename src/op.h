@@ -96,7 +96,6 @@ struct proi_op_row {
     enum proi_lane lane;
     bool sends; /* moves bytes out, whole, in order */
     bool multi; /* completes many times */
-    bool tried; /* a backend that tries sends tries it, see backend.h */
 };
 extern const struct proi_op_row proi_op_rows[PROI_CODES];
 

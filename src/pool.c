@@ -33,14 +33,6 @@ enum {
     STAGGER = 64,
 };
 
-/* One allocation: the slab, its buffers' and slices' descriptors. The bytes are another, so that they are aligned. */
-struct proi_slab {
-    uint8_t *data;
-    size_t data_size, size;
-    struct pro_slice *slices;
-    struct pro_buffer buffers[];
-};
-
 static bool config_ok(const struct pro_pool_config *c)
 {
     return c->size >= sizeof *c && (c->buffer_size == 0 || (c->buffer_size >= 256 && c->buffer_size <= 16u << 20)) &&
@@ -57,6 +49,12 @@ static uint32_t least(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
+/* The binary logarithm, rounded up: buffers are found by their number without a division. */
+static uint32_t shift_for(uint32_t count)
+{
+    return count > 1 ? 32 - (uint32_t)__builtin_clz(count - 1) : 0;
+}
+
 int pro_pool_new(struct pro_loop *loop, const struct pro_pool_config *config, struct pro_pool **ret_pool)
 {
     struct pro_pool_config c = PRO_POOL_CONFIG_INIT;
@@ -71,9 +69,9 @@ int pro_pool_new(struct pro_loop *loop, const struct pro_pool_config *config, st
     pool->allocator = loop->allocator;
     pool->buffer_size = or_default(c.buffer_size, DEFAULT_BUFFER);
     pool->max_buffers = or_default(c.max_buffers, DEFAULT_BUFFERS);
-    pool->slab_buffers = least(or_default(c.slab_buffers, DEFAULT_SLAB), pool->max_buffers);
+    pool->slab_shift = shift_for(least(or_default(c.slab_buffers, DEFAULT_SLAB), pool->max_buffers));
     pool->quota = least(or_default(c.quota_buffers, DEFAULT_QUOTA), pool->max_buffers);
-    pool->slab_max = (pool->max_buffers + pool->slab_buffers - 1) / pool->slab_buffers;
+    pool->slab_max = (pool->max_buffers + (1u << pool->slab_shift) - 1) >> pool->slab_shift;
     pool->slabs = proi_alloc(&pool->allocator, pool->slab_max * sizeof *pool->slabs, _Alignof(struct proi_slab *));
     if (!pool->slabs) {
         proi_free(&loop->allocator, pool, sizeof *pool);
@@ -116,10 +114,9 @@ static void slice_free(struct pro_pool *pool, struct pro_slice *slice)
     pool->slices = slice;
 }
 
-/* One more slab, or as many buffers of one as the limit leaves. */
-static bool grow(struct pro_pool *pool)
+bool proi_pool_grow(struct pro_pool *pool)
 {
-    uint32_t count = least(pool->slab_buffers, pool->max_buffers - pool->buffers);
+    uint32_t count = least(1u << pool->slab_shift, pool->max_buffers - pool->buffers);
     if (count == 0)
         return false;
     size_t slices = (size_t)count * SLICES_PER_BUFFER,
@@ -199,34 +196,6 @@ void proi_pool_reclaim(struct pro_pool *pool)
         buffer->next = pool->free;
         pool->free = buffer;
     }
-}
-
-struct pro_buffer *proi_pool_buffer(const struct pro_pool *pool, uint32_t id)
-{
-    proi_assert(id < pool->buffers);
-    return &pool->slabs[id / pool->slab_buffers]->buffers[id % pool->slab_buffers];
-}
-
-bool proi_pool_stock(struct pro_pool *pool)
-{
-    return pool->free || grow(pool);
-}
-
-struct pro_buffer *proi_pool_take(struct pro_pool *pool)
-{
-    if (!proi_pool_stock(pool))
-        return NULL;
-    struct pro_buffer *buffer = pool->free;
-    proi_assert(buffer->references == 0 && !buffer->account);
-    pool->free = buffer->next;
-    buffer->next = NULL;
-    return buffer;
-}
-
-void proi_pool_wake(struct pro_pool *pool)
-{
-    if (pool->starved)
-        proi_handle_resume(pool->starved);
 }
 
 void proi_pool_give(struct pro_buffer *buffer)
@@ -324,9 +293,8 @@ void proi_pool_orphan(struct pro_handle *handle)
 }
 
 /* Nothing is lent to its handle any more. */
-static void account_close(struct pro_account *account)
+static inline void account_close(struct pro_pool *pool, struct pro_account *account)
 {
-    struct pro_pool *pool = account->pool;
     if (account->handle) {
         struct pro_account **link = &account->handle->account;
         while (*link != account)
@@ -338,9 +306,8 @@ static void account_close(struct pro_account *account)
 }
 
 /* The last slice of `buffer` is back. */
-static void buffer_back(struct pro_buffer *buffer)
+static inline void buffer_back(struct pro_pool *pool, struct pro_buffer *buffer)
 {
-    struct pro_pool *pool = buffer->pool;
     struct pro_account *account = buffer->account;
     struct pro_handle *handle = account->handle;
     proi_assert(account->lent > 0 && pool->lent > 0);
@@ -349,13 +316,13 @@ static void buffer_back(struct pro_buffer *buffer)
     if (account->filling == buffer)
         account->filling = NULL;
     if (--account->lent == 0)
-        account_close(account);
+        account_close(pool, account);
     proi_pool_give(buffer);
     if (handle && handle->parked && handle->parked->state == PROI_STARVED)
         proi_handle_resume(handle->parked);
 }
 
-void pro_slice_return(struct pro_slice *slice)
+static inline void slice_back(struct pro_slice *slice)
 {
     struct pro_buffer *buffer = slice->buffer;
     proi_require(buffer && buffer->references > 0, "slice returned twice");
@@ -366,16 +333,21 @@ void pro_slice_return(struct pro_slice *slice)
     slice_free(pool, slice);
     pool->slices_lent--;
     if (--buffer->references == 0)
-        buffer_back(buffer);
+        buffer_back(pool, buffer);
     if (pool->freed && pool->slices_lent == 0)
         destroy(pool);
+}
+
+void pro_slice_return(struct pro_slice *slice)
+{
+    slice_back(slice);
 }
 
 void pro_slice_return_list(struct pro_slice *list)
 {
     while (list) {
         struct pro_slice *next = list->next;
-        pro_slice_return(list);
+        slice_back(list);
         list = next;
     }
 }

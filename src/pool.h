@@ -2,6 +2,7 @@
 #ifndef PROI_POOL_H
 #define PROI_POOL_H
 
+#include "handle.h"
 #include "loop.h"
 
 /* What one handle holds of a pool. It lives in a buffer that was lent to it, so there are never too few. */
@@ -24,6 +25,14 @@ struct pro_buffer {
     struct pro_account own; /* spare */
 };
 
+/* One allocation: the slab, its buffers' and slices' descriptors. The bytes are another, so that they are aligned. */
+struct proi_slab {
+    uint8_t *data;
+    size_t data_size, size;
+    struct pro_slice *slices;
+    struct pro_buffer buffers[];
+};
+
 struct pro_pool {
     struct pro_loop *loop;   /* that receives from it, or NULL */
     struct pro_pool *next;   /* of the loop */
@@ -34,7 +43,7 @@ struct pro_pool {
     struct pro_op *starved;   /* receives that wait for a buffer, in order */
     struct proi_slab **slabs;
     uint32_t slab_count, slab_max;
-    uint32_t buffer_size, slab_buffers, max_buffers, quota;
+    uint32_t buffer_size, slab_shift, max_buffers, quota;
     uint32_t buffers; /* allocated */
     uint32_t lent;    /* pinned by slices */
     uint32_t slices_lent;
@@ -50,19 +59,43 @@ void proi_pool_leave(struct pro_pool *pool);
 /* There may be memory: resumes the first receive that waits for it, which waits again if there is none. Called when a
  * buffer comes back, and passed on by whoever was woken and leaves the buffer to others: because it only waits for data
  * now, or has ended, or stands still. So all are woken for as long as there is memory, and none is forgotten. */
-void proi_pool_wake(struct pro_pool *pool);
+static inline void proi_pool_wake(struct pro_pool *pool)
+{
+    if (pool->starved)
+        proi_handle_resume(pool->starved);
+}
 
 /* How many more buffers `handle` may hold. */
 uint32_t proi_pool_room(const struct pro_pool *pool, const struct pro_handle *handle);
 /* How many bytes may arrive for it, in pieces of any size, before that is exceeded; 0: only one piece at a time. */
 uint32_t proi_pool_window(const struct pro_pool *pool, const struct pro_handle *handle);
 
+/* One more slab, or as many buffers of one as the limit leaves. False if none. */
+bool proi_pool_grow(struct pro_pool *pool);
+
 /* Whether there is a buffer to take, after growing if need be. */
-bool proi_pool_stock(struct pro_pool *pool);
+static inline bool proi_pool_stock(struct pro_pool *pool)
+{
+    return pool->free || proi_pool_grow(pool);
+}
+
 /* A buffer to receive into, or NULL when the pool is dry; and one that was not used. */
-struct pro_buffer *proi_pool_take(struct pro_pool *pool);
+static inline struct pro_buffer *proi_pool_take(struct pro_pool *pool)
+{
+    if (!proi_pool_stock(pool))
+        return NULL;
+    struct pro_buffer *buffer = pool->free;
+    proi_assert(buffer->references == 0 && !buffer->account);
+    pool->free = buffer->next;
+    return buffer;
+}
 void proi_pool_give(struct pro_buffer *buffer);
-struct pro_buffer *proi_pool_buffer(const struct pro_pool *pool, uint32_t id);
+
+static inline struct pro_buffer *proi_pool_buffer(const struct pro_pool *pool, uint32_t id)
+{
+    proi_assert(id < pool->buffers);
+    return &pool->slabs[id >> pool->slab_shift]->buffers[id & ((1u << pool->slab_shift) - 1)];
+}
 
 /* `size` bytes were received into `buffer`: the slice that lends them to `handle`. Small pieces are moved together in
  * a buffer the handle holds already, so that what it pins is in proportion to what it got. */
