@@ -1,11 +1,20 @@
-/* The two ways operations are chained. Both are intrusive: an operation may be in one list and one queue at a time.
+/* The ways operations are chained. All are intrusive: an operation may be in one list and one queue at a time.
  *
  *  list: doubly linked through link_next/link_prev, known by its head alone; the head's link_prev is the tail:
  *
  *      head -> A <-> B <-> C -> NULL         A.link_prev == C
  *
  *  queue: singly linked through queue_next, first in first out. Nothing is ever taken from its middle: whoever ends an
- *  operation that is in a queue leaves it there, marked, for the one that pops it. */
+ *  operation that is in a queue leaves it there, marked, for the one that pops it.
+ *
+ *  braid: a queue of STRANDS queues that are pushed to and popped from in turn. The memory of a queue is known only one
+ *  operation ahead; a braid's is known, and fetched, STRANDS ahead of the pop:
+ *
+ *      heads -> A  B  C  D          pushed: A B C D E F
+ *               |  |                popped: A (and E is asked for), B (and F), ...
+ *               E  F
+ *
+ *  A long queue, such as the continuations of a million timers, is by the pop no longer in the cache. */
 #ifndef PROI_LIST_H
 #define PROI_LIST_H
 
@@ -89,6 +98,50 @@ static inline struct pro_op *proi_queue_pop(struct proi_queue *queue)
         queue->head = op->queue_next;
         op->queue_next = NULL;
     }
+    return op;
+}
+
+enum { PROI_STRANDS = 8 }; /* a power of two */
+
+struct proi_braid {
+    struct {
+        struct pro_op *head, **end; /* where the next is linked */
+    } strands[PROI_STRANDS];
+    uint32_t pushed, popped; /* modulo 2^32 */
+};
+
+static inline void proi_braid_init(struct proi_braid *braid)
+{
+    for (unsigned i = 0; i < PROI_STRANDS; i++)
+        braid->strands[i].end = &braid->strands[i].head;
+    braid->pushed = braid->popped = 0;
+}
+
+static inline uint32_t proi_braid_count(const struct proi_braid *braid)
+{
+    return braid->pushed - braid->popped;
+}
+
+static inline void proi_braid_push(struct proi_braid *braid, struct pro_op *op)
+{
+    struct pro_op ***end = &braid->strands[braid->pushed++ % PROI_STRANDS].end;
+    **end = op;
+    *end = &op->queue_next;
+}
+
+/* It is not empty. */
+static inline struct pro_op *proi_braid_pop(struct proi_braid *braid)
+{
+    unsigned i = braid->popped++ % PROI_STRANDS;
+    struct pro_op *op = braid->strands[i].head, *next = op->queue_next;
+    op->queue_next = NULL;
+    if (braid->strands[i].end == &op->queue_next) {
+        braid->strands[i].end = &braid->strands[i].head;
+        return op;
+    }
+    braid->strands[i].head = next;
+    __builtin_prefetch(&next->queue_next);
+    __builtin_prefetch(&next->res);
     return op;
 }
 

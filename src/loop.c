@@ -35,8 +35,6 @@ enum {
     PATIENCE_NS = 100 * 1000 * 1000, /* for which deadlines wait while there are results */
 };
 
-_Thread_local char proi_thread_mark;
-
 /* --- memory, description, guard ------------------------------------------------------------------------------- */
 
 static void *default_alloc(void *context, size_t size, size_t align)
@@ -131,6 +129,7 @@ int pro_loop_new(const struct pro_config *config, struct pro_loop **ret_loop)
     }
     loop->now = loop->backend->now(loop);
     proi_wheel_init(&loop->wheel, loop->now);
+    proi_braid_init(&loop->completions);
     *ret_loop = loop;
     return 0;
 }
@@ -187,8 +186,7 @@ void proi_op_time(struct pro_loop *loop, struct pro_op *op)
 static void complete_later(struct pro_loop *loop, struct pro_op *op)
 {
     op->flags |= PROI_INQUEUE;
-    proi_queue_push(&loop->completions, op);
-    loop->completions_count++;
+    proi_braid_push(&loop->completions, op);
     proi_loop_note(loop);
 }
 
@@ -289,7 +287,7 @@ void proi_op_recall(struct pro_loop *loop, struct pro_op *op)
     proi_loop_note(loop);
 }
 
-void proi_op_cancel(struct pro_loop *loop, struct pro_op *op, bool late)
+__attribute__((noinline)) void proi_op_cancel(struct pro_loop *loop, struct pro_op *op, bool late)
 {
     if (op->flags & PROI_CANCEL)
         return;
@@ -322,13 +320,32 @@ void proi_op_cancel(struct pro_loop *loop, struct pro_op *op, bool late)
     proi_op_end(loop, op, proi_has_handle(op) ? proi_handle_cut(op, error) : error);
 }
 
+/* As proi_op_end, and most of what it costs to cancel a timer: a million of them are out of the cache, and the processor
+ * fetches the next while it works on this one, if the instructions in between are few. */
+static inline void timer_end(struct pro_loop *loop, struct pro_op *op, int res)
+{
+    uint16_t flags = op->flags;
+    if (flags & PROI_TIMED)
+        proi_wheel_remove(&loop->wheel, op);
+    op->state = PROI_ENDED;
+    op->flags = (flags & PROI_BACKGROUND) | PROI_INQUEUE;
+    op->res = res;
+    if (!(flags & PROI_INQUEUE))
+        proi_braid_push(&loop->completions, op);
+    proi_loop_note(loop);
+}
+
 void pro_cancel(struct pro_op *op)
 {
-    if (op->state == PROI_IDLE || op->state == PROI_POSTED)
-        return;
-    struct pro_loop *loop = proi_loop_of(op);
-    proi_loop_check(loop);
-    proi_op_cancel(loop, op, false);
+    if (op->state == PROI_TIMING) {
+        struct pro_loop *loop = op->owner.loop;
+        proi_loop_check(loop);
+        timer_end(loop, op, -ECANCELED);
+    } else if (op->state != PROI_IDLE && op->state != PROI_POSTED) {
+        struct pro_loop *loop = proi_loop_of(op);
+        proi_loop_check(loop);
+        proi_op_cancel(loop, op, false);
+    }
 }
 
 bool pro_op_in_flight(const struct pro_op *op)
@@ -381,7 +398,7 @@ static void timer_start(struct pro_loop *loop, struct pro_op *op, uint64_t at, u
     op->u.timer.deadline = deadline;
     op->state = PROI_TIMING;
     if (loop->freeing)
-        proi_op_end(loop, op, -ESHUTDOWN);
+        timer_end(loop, op, -ESHUTDOWN);
     else
         timer_place(loop, op);
 }
@@ -424,6 +441,11 @@ void pro_deadline(struct pro_op *op, uint64_t at)
         timer_place(loop, op);
         return;
     }
+    if (at && op->time_prev) {
+        proi_wheel_move(&loop->wheel, op, at);
+        proi_loop_note(loop);
+        return;
+    }
     time_clear(loop, op);
     if (at)
         time_set(loop, op, at);
@@ -433,9 +455,9 @@ static void timer_due(struct pro_loop *loop, struct pro_op *op)
 {
     uint64_t late = loop->now - op->u.timer.at, every = op->u.timer.every, deadline = op->u.timer.deadline;
     if (deadline && deadline <= loop->now && (every || deadline < op->u.timer.at)) {
-        proi_op_cancel(loop, op, true);
+        timer_end(loop, op, -ETIME);
     } else if (every == 0) {
-        proi_op_end(loop, op, 0);
+        timer_end(loop, op, 0);
     } else {
         uint64_t times = late / every + 1;
         bool wraps = __builtin_mul_overflow(times, every, &every) || every > PRO_NEVER - op->u.timer.at;
@@ -451,13 +473,10 @@ enum due { DUE_TIMERS, DUE_CLOSES, DUE_DEADLINES };
 
 static void expire(struct pro_loop *loop, enum due what)
 {
-    struct pro_op *due = proi_wheel_advance(&loop->wheel, loop->now);
-    for (struct pro_op *op = due; op; op = op->time_next)
-        op->flags &= (uint16_t)~PROI_TIMED; /* first for all: ending one may end others */
-    while (due) {
-        struct pro_op *op = due;
-        due = op->time_next;
-        op->time_next = NULL;
+    struct pro_op *op;
+    proi_wheel_advance(&loop->wheel, loop->now);
+    while ((op = proi_wheel_pop(&loop->wheel)) != NULL) { /* one at a time: ending it may end others that are due */
+        op->flags &= (uint16_t)~PROI_TIMED;
         if (op->state == PROI_TIMING)
             timer_due(loop, op);
         else if (what == DUE_DEADLINES || (what == DUE_CLOSES && op->code == PROI_CLOSE))
@@ -547,12 +566,10 @@ static uint32_t dispatch(struct pro_loop *loop, enum due *ret_due)
     uint32_t limit = loop->turn_completions, own = (limit + 1) / 2, ran = 0, before;
     struct proi_event event;
     loop->bytes = 0;
-    if (own > loop->completions_count)
-        own = loop->completions_count;
-    for (; own > 0; own--, ran++) {
-        loop->completions_count--;
-        complete(loop, proi_queue_pop(&loop->completions));
-    }
+    if (own > proi_braid_count(&loop->completions))
+        own = proi_braid_count(&loop->completions);
+    for (; own > 0; own--, ran++)
+        complete(loop, proi_braid_pop(&loop->completions));
     before = ran;
     while (ran < limit && loop->bytes < loop->turn_bytes && !(all = !loop->backend->reap(loop, &event))) {
         proi_handle_event(loop, &event);
@@ -582,7 +599,7 @@ static int turn(struct pro_loop *loop, bool wait)
     bool woken = proi_post_take(loop);
     bool flushed = flush(loop);
     loop->stats.turns++;
-    if (wait && !woken && !loop->completions.head && !loop->stopping)
+    if (wait && !woken && !proi_braid_count(&loop->completions) && !loop->stopping)
         until = flushed ? proi_wheel_next(&loop->wheel) : loop->now + RETRY_NS;
     if (until && !proi_post_sleep(loop))
         until = 0;
@@ -609,7 +626,7 @@ static bool alive(const struct pro_loop *loop)
 /* The run is over, and a foreign loop waits for the next to be due. */
 static void rest(struct pro_loop *loop)
 {
-    bool idle = !loop->completions.head && !loop->submissions.head && proi_post_sleep(loop);
+    bool idle = !proi_braid_count(&loop->completions) && !loop->submissions.head && proi_post_sleep(loop);
     loop->backend->pollable_arm(loop, idle ? proi_wheel_next(&loop->wheel) : 0);
 }
 
@@ -621,7 +638,7 @@ int pro_run(struct pro_loop *loop, enum pro_run_mode mode)
     proi_require(!loop->running, "pro_run is called from a continuation");
     int r = 0;
     if (!loop->enabled) {
-        loop->owner = &proi_thread_mark;
+        loop->owner = proi_self();
         r = loop->backend->enable(loop);
         loop->enabled = r == 0;
     }

@@ -14,9 +14,8 @@
 struct pro_loop {
     const struct proi_backend *backend;
     void *backend_state;
-    struct proi_queue submissions; /* STARTING, and what ended before it was popped */
-    struct proi_queue completions; /* ENDED, and reports that are not final */
-    uint32_t completions_count;
+    struct proi_queue submissions;         /* STARTING, and what ended before it was popped */
+    struct proi_braid completions;         /* ENDED, and reports that are not final */
     uint32_t turn_completions, turn_bytes; /* bounds of a turn */
     uint32_t bytes;                        /* received in this turn */
     uint64_t now;
@@ -26,7 +25,7 @@ struct pro_loop {
     struct pro_handle *handles;
     struct pro_pool *pools; /* those that have received here */
     struct pro_remote *remote;
-    const char *owner; /* the mark of the thread it belongs to; NULL: none yet */
+    const void *owner; /* the thread that runs it, see proi_self; NULL: none has yet */
     bool once;         /* this run ends when something has happened */
     bool running, stopping, freeing, pollable, enabled;
     const uint8_t *guard; /* reads 0 in a forked child */
@@ -36,14 +35,18 @@ struct pro_loop {
     char description[256];
 };
 
-/* Its address names the calling thread. The model spares a call for it. */
-extern _Thread_local char proi_thread_mark __attribute__((tls_model("initial-exec")));
+/* What tells the calling thread from all others that live: where its thread-local memory is. The processor has it at
+ * hand, while pthread_self is a call. */
+static inline const void *proi_self(void)
+{
+    return __builtin_thread_pointer();
+}
 
 /* Aborts unless the calling thread may use the loop. */
 static inline void proi_loop_check(const struct pro_loop *loop)
 {
     proi_require(*loop->guard, "a loop is used in a forked child");
-    proi_require(!loop->owner || loop->owner == &proi_thread_mark, "a loop is used by a foreign thread");
+    proi_require(!loop->owner || loop->owner == proi_self(), "a loop is used by a foreign thread");
 }
 
 /* Work was made while nobody runs: a foreign loop that polls pro_loop_fd must learn of it. */
