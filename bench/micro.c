@@ -61,6 +61,26 @@ void micro_pairs(int near[MICRO_BATCH], int far[MICRO_BATCH])
     }
 }
 
+static cpu_set_t allowed; /* when the program began */
+
+void micro_pin(unsigned number)
+{
+    cpu_set_t one;
+    unsigned cpu = 0;
+    if (CPU_COUNT(&allowed) < 2)
+        return;
+    while (!CPU_ISSET(cpu, &allowed) || number-- > 0)
+        cpu++;
+    CPU_ZERO(&one);
+    CPU_SET(cpu, &one);
+    micro_must(sched_setaffinity(0, sizeof one, &one) == 0, "sched_setaffinity");
+}
+
+void micro_unpin(void)
+{
+    micro_must(sched_setaffinity(0, sizeof allowed, &allowed) == 0, "sched_setaffinity");
+}
+
 uint64_t micro_draw(uint64_t *seed)
 {
     *seed ^= *seed << 13;
@@ -298,7 +318,7 @@ static uint64_t pool_library(uint64_t count)
 /* --- post: from another thread; how many, and how soon one wakes a loop that sleeps --- */
 
 struct posting {
-    struct pro_op op;
+    _Alignas(MICRO_APART) struct pro_op op;
     struct poster *poster;
     uint64_t at;
     atomic_bool free;
@@ -330,6 +350,7 @@ static void on_posted(struct pro_loop *loop, struct pro_op *op, struct pro_resul
 static void *post_all(void *argument)
 {
     struct poster *poster = argument;
+    micro_pin(1);
     for (uint64_t i = 0; i < poster->count; i++) {
         struct posting *posting = &poster->postings[i % MICRO_POSTS];
         while (!atomic_load_explicit(&posting->free, memory_order_acquire))
@@ -350,8 +371,10 @@ static uint64_t post_library(uint64_t count, struct histogram *waits)
     struct pro_loop *loop = new_loop();
     struct poster poster = {.waits = waits, .count = count, .remote = pro_remote_get(loop)};
     pthread_t thread;
-    poster.postings = calloc(MICRO_POSTS, sizeof *poster.postings);
+    micro_pin(0);
+    poster.postings = aligned_alloc(MICRO_APART, MICRO_POSTS * sizeof *poster.postings);
     micro_must(poster.remote && poster.postings, "memory");
+    memset(poster.postings, 0, MICRO_POSTS * sizeof *poster.postings);
     for (int i = 0; i < MICRO_POSTS; i++) {
         poster.postings[i].poster = &poster;
         atomic_init(&poster.postings[i].free, true);
@@ -362,6 +385,7 @@ static uint64_t post_library(uint64_t count, struct histogram *waits)
     micro_must(pro_run(loop, PRO_RUN_DEFAULT) == 0, "pro_run");
     uint64_t took = micro_now() - start;
     micro_must(pthread_join(thread, NULL) == 0, "the thread's end");
+    micro_unpin();
     pro_remote_unref(poster.remote);
     pro_loop_free(loop);
     free(poster.postings);
@@ -463,6 +487,7 @@ static void say(const struct part *part)
 
 int main(int argc, char **argv)
 {
+    micro_must(sched_getaffinity(0, sizeof allowed, &allowed) == 0, "sched_getaffinity");
     bool known = argc == 1;
     for (size_t i = 0; i < sizeof parts / sizeof parts[0]; i++) {
         if (argc > 1 && strcmp(argv[1], parts[i].name) != 0)

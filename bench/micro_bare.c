@@ -284,12 +284,15 @@ static void on_posted(struct io_uring *ring, struct bare_op *op, const struct io
 /* As many as may be under way go in one submission, unless each is to wake. */
 static void *post_all(void *argument)
 {
-    static struct bare_op ops[MICRO_POSTS];
+    static struct {
+        _Alignas(MICRO_APART) struct bare_op op;
+    } ops[MICRO_POSTS];
     struct bare_poster *poster = argument;
     struct io_uring ring;
+    micro_pin(1);
     new_ring(&ring);
     for (uint64_t i = 0; i < poster->count; i++) {
-        struct bare_op *op = &ops[i % MICRO_POSTS];
+        struct bare_op *op = &ops[i % MICRO_POSTS].op;
         if (io_uring_sq_ready(&ring) == MICRO_BATCH)
             micro_must(io_uring_submit(&ring) >= 0, "io_uring_submit");
         while (i - atomic_load_explicit(&poster->arrived, memory_order_acquire) >= MICRO_POSTS) {
@@ -321,6 +324,7 @@ uint64_t micro_bare_post(uint64_t count, struct histogram *waits)
     struct bare_poster poster = {.count = count, .waits = waits};
     struct io_uring ring;
     pthread_t thread;
+    micro_pin(0);
     new_ring(&ring);
     poster.to = ring.ring_fd;
     uint64_t start = micro_now();
@@ -329,6 +333,7 @@ uint64_t micro_bare_post(uint64_t count, struct histogram *waits)
         turn(&ring);
     uint64_t took = micro_now() - start;
     micro_must(pthread_join(thread, NULL) == 0, "the thread's end");
+    micro_unpin();
     io_uring_queue_exit(&ring);
     return took;
 }

@@ -239,6 +239,16 @@ void proi_op_report(struct pro_loop *loop, struct pro_op *op, int res)
     complete_later(loop, op);
 }
 
+static void settle(struct pro_loop *loop, struct pro_op *op)
+{
+    proi_assert(!op->link_prev && !(op->flags & (PROI_INQUEUE | PROI_TIMED | PROI_KERNEL | PROI_KCANCEL)));
+    loop->stats.completed++;
+    loop->stats.in_flight--;
+    loop->background -= (op->flags & PROI_BACKGROUND) != 0;
+    op->state = PROI_IDLE;
+    op->flags = 0;
+}
+
 /* Calls the final continuation. `op` is out of everything; after the call it may not exist. */
 static void finish(struct pro_loop *loop, struct pro_op *op, struct pro_result result)
 {
@@ -246,12 +256,7 @@ static void finish(struct pro_loop *loop, struct pro_op *op, struct pro_result r
     bool closes = op->code == PROI_CLOSE || op->code == PROI_RELEASE;
     if (closes && proi_handle_wait_last(op, result.res))
         return;
-    proi_assert(!op->link_prev && !(op->flags & (PROI_INQUEUE | PROI_TIMED | PROI_KERNEL | PROI_KCANCEL)));
-    loop->stats.completed++;
-    loop->stats.in_flight--;
-    loop->background -= (op->flags & PROI_BACKGROUND) != 0;
-    op->state = PROI_IDLE;
-    op->flags = 0;
+    settle(loop, op);
     if (closes) {
         proi_handle_closed(op);
         handle = NULL;
@@ -537,11 +542,16 @@ static void complete(struct pro_loop *loop, struct pro_op *op)
 {
     uint32_t flags = op->flags & PROI_AT_EOF ? PRO_EOF : 0;
     op->flags &= (uint16_t) ~(PROI_INQUEUE | PROI_AT_EOF);
+    if (op->state == PROI_ENDED && !proi_has_handle(op)) {
+        int res = op->code == PROI_POST && loop->freeing ? -ECANCELED : op->res;
+        settle(loop, op);
+        op->done(loop, op, (struct pro_result){res, 0, NULL});
+        return;
+    }
     if (op->state == PROI_ENDED) {
         if (keeps_place(op))
             detach(loop, op);
-        int res = op->code == PROI_POST && loop->freeing ? -ECANCELED : op->res;
-        finish(loop, op, (struct pro_result){res, flags, NULL});
+        finish(loop, op, (struct pro_result){op->res, flags, NULL});
         return;
     }
     proi_assert(op->flags & PROI_REPORT);

@@ -110,6 +110,72 @@ static void c11_posts_of_many_threads_all_arrive_in_the_order_of_each(void **sta
     pro_remote_unref(remote);
 }
 
+/* Pauses of every length between posts: the loop runs, looks once more, falls asleep, sleeps. */
+static void *post_unevenly(void *context)
+{
+    struct poster *poster = context;
+    uint64_t seed = 3, pause = 0;
+    for (uint64_t i = 0; i < poster->count; i++) {
+        struct letter *letter = &poster->letters[i % WINDOW];
+        while (!atomic_load_explicit(&letter->free, memory_order_acquire))
+            sched_yield();
+        if (i % 64 == 0) /* of one magnitude for a while, for what adapts to it */
+            pause = UINT64_C(1) << i / 64 % 14;
+        seed = seed * UINT64_C(6364136223846793005) + 1;
+        for (volatile uint64_t left = (seed >> 40) % pause; left > 0;)
+            left = left - 1;
+        atomic_store_explicit(&letter->free, false, memory_order_relaxed);
+        letter->number = i;
+        poster->failed += pro_post(poster->remote, &letter->op, on_letter) != 0;
+        poster->posted++;
+    }
+    pro_remote_unref(poster->remote);
+    return NULL;
+}
+
+static void c11_posts_when_they_come_at_any_distance_are_never_slept_through(void **state)
+{
+    struct world *w = *state;
+    struct poster *poster = world_alloc(w, sizeof *poster);
+    struct pro_remote *remote = pro_remote_get(w->loop);
+    struct record *never = world_record(w);
+    poster_start(poster, remote, stress(50000));
+    pro_timer(w->loop, record_begin(never), PRO_NEVER, on_record);
+    assert_int_equal(pthread_create(&poster->thread, NULL, post_unevenly, poster), 0);
+    while (poster->run < poster->count) {
+        assert_int_equal(world_run(w, PRO_RUN_ONCE), 1); /* blocks for ever if one is lost: the guard strikes */
+        world_alive();
+    }
+    pthread_join(poster->thread, NULL);
+    assert_int_equal(poster->misplaced + poster->failed + poster->strange + poster->cancelled, 0);
+    pro_remote_unref(remote);
+}
+
+/* However many were posted, a loop that has nothing more to do sleeps. */
+static void c11_loop_when_posts_have_run_sleeps(void **state)
+{
+    struct world *w = *state;
+    struct poster *poster = world_alloc(w, sizeof *poster);
+    struct pro_remote *remote = pro_remote_get(w->loop);
+    for (unsigned round = 0; round < 4; round++) {
+        struct record *timer = world_record(w);
+        struct pro_stats before, after;
+        poster_start(poster, remote, WINDOW);
+        assert_int_equal(pthread_create(&poster->thread, NULL, post_letters, poster), 0);
+        pthread_join(poster->thread, NULL);
+        pro_timer_after(w->loop, record_begin(timer), 20000000, on_record);
+        pro_loop_stats(w->loop, &before, sizeof before);
+        assert_int_equal(world_run(w, PRO_RUN_DEFAULT), 0);
+        pro_loop_stats(w->loop, &after, sizeof after);
+        assert_int_equal(poster->run, WINDOW);
+        assert_int_equal(timer->finals, 1);
+        assert_true(after.turns - before.turns < 100);
+        assert_int_equal(after.started - before.started, WINDOW);
+        assert_int_equal(after.in_flight, 0);
+    }
+    pro_remote_unref(remote);
+}
+
 /* ------------------------------------------------------------------------------------------------------------
  * Posts against the end of the loop
  * ------------------------------------------------------------------------------------------------------------ */
@@ -326,6 +392,8 @@ int main(void)
 {
     static const struct CMUnitTest tests[] = {
         TEST(c11_posts_of_many_threads_all_arrive_in_the_order_of_each),
+        TEST(c11_posts_when_they_come_at_any_distance_are_never_slept_through),
+        TEST(c11_loop_when_posts_have_run_sleeps),
         TEST(c11_posts_when_the_loop_is_freed_run_or_are_cancelled_or_refused),
         TEST(c11_wakes_of_many_threads_reach_the_loop),
         TEST(c11_wakes_before_a_run_are_one),
