@@ -240,7 +240,9 @@ enum {
     PRO_FEATURE_BUFFER_RING = 1 << 3,    /* the kernel picks a buffer of the pool when data is there */
     PRO_FEATURE_RECV_MULTISHOT = 1 << 4, /* one request receives until its credit is used up (Linux 6.17) */
     PRO_FEATURE_ACCEPT_MULTISHOT = 1 << 5,
-    PRO_FEATURE_SKIP_SUCCESS = 1 << 6, /* a send makes a completion only when it falls short */
+    PRO_FEATURE_SKIP_SUCCESS = 1 << 6,        /* a send makes a completion only when it falls short */
+    PRO_FEATURE_MIN_WAIT = 1 << 7,        /* used if `min_wait_us` asks for it (Linux 6.12) */
+    PRO_FEATURE_REGISTERED_RING = 1 << 8, /* from the first run on; a thread can have sixteen */
 };
 
 /* Zero means the default, everywhere. Start from PRO_CONFIG_INIT. */
@@ -254,10 +256,15 @@ struct pro_config {
     uint64_t features_off;          /* PRO_FEATURE_ bits */
     struct pro_allocator allocator; /* default: aligned_alloc and free */
     struct pro_sim *sim;            /* the world, for PRO_BACKEND_SIM */
+    uint32_t spin_us; /* before it sleeps, a loop looks for results this long; default 0. Burns the idle core to save
+                             the sleep and the waking. */
+    uint32_t
+        min_wait_us; /* a loop that sleeps waits this long for more than one result, where the kernel can (io_uring,
+                             Linux 6.12); default 0. Fewer wakings at saturation, later answers at moderate load. */
 };
 #define PRO_CONFIG_INIT                                                                                                \
     {                                                                                                                  \
-        sizeof(struct pro_config), PRO_BACKEND_AUTO, 0, 0, 0, 0, 0, {NULL, NULL, NULL}, NULL                           \
+        sizeof(struct pro_config), PRO_BACKEND_AUTO, 0, 0, 0, 0, 0, {NULL, NULL, NULL}, NULL, 0, 0                     \
     }
 
 /* Makes a loop. `config` may be NULL and is not kept. Fails with -EINVAL (a config that makes no sense), -ENOMEM,

@@ -19,6 +19,7 @@
 #define DEFAULT_ADDRESS "127.0.0.1:6789"
 #define SECOND          UINT64_C(1000000000)
 #define HIGH_WATER_MOST (UINT32_C(1) << 30)
+#define MOMENT_MOST     1000000                           /* microseconds */
 #define DURATION_MOST   (UINT64_C(10000) * 3600 * SECOND) /* ten thousand hours, far from any overflow */
 
 const char options_help[] =
@@ -40,10 +41,16 @@ const char options_help[] =
     "  --send-timeout TIME       longest time a peer may leave its answers unread (30s)\n"
     "  --drain-timeout TIME      longest time an orderly end takes (10s)\n"
     "  --high-water BYTES        memory owed to a peer at which it is no longer read (1MiB)\n"
+    "  --spin TIME               before it sleeps, a thread looks for work this long; burns its idle core to save the "
+    "sleep\n"
+    "                            and the waking (0)\n"
+    "  --min-wait TIME           a thread that sleeps waits this long for more work than one piece, on io_uring where\n"
+    "                            the kernel can: fewer wakings when it is busy, later answers when it is not (0)\n"
     "  --log-level LEVEL         error, warn, info or debug (info)\n"
     "  --help, --version\n"
     "\n"
-    "TIME is a number with ms, s, m or h; 0 is no limit. BYTES may end in KiB, MiB or GiB.\n"
+    "TIME is a number with ms, s, m or h; 0 is no limit. That of --spin and --min-wait may have us, and at most 1s.\n"
+    "BYTES may end in KiB, MiB or GiB.\n"
     "SIGTERM and SIGINT end it in order, a second one at once; SIGUSR1 prints counters.\n"
     "Exit status: 0 a clean end, 1 a failure, 2 wrong usage, 3 an end cut short.\n";
 
@@ -111,6 +118,18 @@ const char *options_duration(const char *text, uint64_t *ret_ns)
     if (unit && number > DURATION_MOST / unit->worth)
         return "is over 10000h";
     *ret_ns = unit ? number * unit->worth : 0;
+    return NULL;
+}
+
+const char *options_moment(const char *text, uint32_t *ret_us)
+{
+    static const struct unit units[] = {{"", 1}, {"us", 1}, {"ms", 1000}, {"s", MOMENT_MOST}};
+    uint64_t number;
+    const char *name = take_number(text, MOMENT_MOST, &number);
+    const struct unit *unit = name ? find_unit(name, units, sizeof units / sizeof units[0]) : NULL;
+    if (!unit || number * unit->worth > MOMENT_MOST)
+        return "must be from 0 to 1s, such as 50us";
+    *ret_us = (uint32_t)(number * unit->worth);
     return NULL;
 }
 
@@ -213,6 +232,16 @@ static const char *set_drain(struct options *o, const char *text)
     return options_duration(text, &o->drain_ns);
 }
 
+static const char *set_spin(struct options *o, const char *text)
+{
+    return options_moment(text, &o->spin_us);
+}
+
+static const char *set_min_wait(struct options *o, const char *text)
+{
+    return options_moment(text, &o->min_wait_us);
+}
+
 static const char *set_log_level(struct options *o, const char *text)
 {
     static const struct unit levels[] = {
@@ -233,6 +262,7 @@ static const struct row {
     {"--max-frame", set_max_frame}, {"--idle-timeout", set_idle},
     {"--frame-timeout", set_frame}, {"--send-timeout", set_send},
     {"--drain-timeout", set_drain}, {"--high-water", set_high_water},
+    {"--spin", set_spin},           {"--min-wait", set_min_wait},
     {"--log-level", set_log_level},
 };
 

@@ -40,6 +40,7 @@ struct options {
     uint32_t max_frame;       /* payload bytes */
     uint32_t high_water;      /* bytes */
     uint64_t idle_ns, frame_ns, send_ns, drain_ns;
+    uint32_t spin_us, min_wait_us; /* 0: off */
 };
 
 /* argv[0] is skipped. On OPTIONS_ERROR the message is in `error`, escaped and on one line. */
@@ -61,6 +62,9 @@ extern const char client_options_help[];
 
 /* "30s", "500ms", "2m", "1h" or "0". Returns NULL, or a phrase that says what is wrong. */
 const char *options_duration(const char *text, uint64_t *ret_ns);
+
+/* "50", which are microseconds, "50us", "5ms" or "1s", up to a second. Returns NULL, or a phrase. */
+const char *options_moment(const char *text, uint32_t *ret_us);
 
 /* "65536", "64KiB", "1MiB", "1GiB", from `least` to `most`. Returns NULL, or a phrase. */
 const char *options_size(const char *text, uint32_t least, uint32_t most, uint32_t *ret_bytes);

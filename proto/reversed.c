@@ -123,6 +123,8 @@ static bool make_loop(struct server *server, struct worker *worker)
 {
     struct pro_config config = PRO_CONFIG_INIT;
     config.backend = server->options.backend;
+    config.spin_us = server->options.spin_us;
+    config.min_wait_us = server->options.min_wait_us;
     int error = pro_loop_new(&config, &worker->loop);
     if (!error)
         return true;

@@ -5,6 +5,7 @@
  *      core                                    backend
  *       start(op)  ------------------------->   (SQE prepared; handle marked)
  *       cancel(op) ------------------------->   "give it back soon"
+ *       spin(until) ------------------------>   submit, look (where the program asked for it)
  *       wait(until) ------------------------>   submit, sleep
  *       reap(&event) until false <-----------   one result at a time, at the pace the core sets
  *
@@ -71,6 +72,10 @@ struct proi_backend {
     /* Submits what was started, and returns when something has completed, when woken, or at `until` (0: at once). A
      * failure is final: the backend is broken. */
     int (*wait)(struct pro_loop *loop, uint64_t until);
+    /* Submits what was started, and looks for results for loop->spin_ns, but not beyond `until`, without sleeping. True
+     * when there is something to reap, or posted; wait() is called next in any case. The loop has not been declared
+     * asleep yet: posters do not write to the waker, so this looks at proi_post_pending() itself. NULL: it never spins. */
+    bool (*spin)(struct pro_loop *loop, uint64_t until);
     /* Takes the next event of those that were there when wait() returned; false when there is none left. */
     bool (*reap)(struct pro_loop *loop, struct proi_event *ret_event);
 

@@ -37,6 +37,7 @@
 #include "handle.h"
 #include "loop.h"
 #include "pool.h"
+#include "post.h"
 #include "sigpipe.h"
 
 /* What a registration asks for: all that poll(2) knows, at edges. */
@@ -486,18 +487,37 @@ static int wait_for(const struct pro_loop *loop, uint64_t until)
     return wait_coarse(ep, timeout);
 }
 
-static int epoll_wait_turn(struct pro_loop *loop, uint64_t until)
+/* Takes the edges there are, or that come until then. */
+static int take_edges(const struct pro_loop *loop, uint64_t until)
 {
     struct epoll *ep = state(loop);
-    int n = wait_for(loop, ep->ready.head ? 0 : until);
-    loop->stats.waits++;
+    int n = wait_for(loop, until);
     if (n < 0 && errno != EINTR)
         return -errno;
     for (int i = 0; i < n; i++)
         if (ep->events[i].data.ptr) /* NULL is the waker */
             on_edge(ep, ep->events[i].data.ptr, ep->events[i].events);
-    ep->limit = ep->ready_count;
     return 0;
+}
+
+static int epoll_wait_turn(struct pro_loop *loop, uint64_t until)
+{
+    struct epoll *ep = state(loop);
+    int r = take_edges(loop, ep->ready.head ? 0 : until);
+    loop->stats.waits++;
+    ep->limit = ep->ready_count;
+    return r;
+}
+
+/* Readiness is only known to the kernel: every look is a system call. */
+static bool epoll_spin(struct pro_loop *loop, uint64_t until)
+{
+    const struct epoll *ep = state(loop);
+    uint64_t now = proi_kernel_now(loop), end = now + loop->spin_ns;
+    for (end = end < until ? end : until; !ep->ready.head && !proi_post_pending(loop); now = proi_kernel_now(loop))
+        if (now >= end || take_edges(loop, 0) < 0)
+            return false;
+    return true;
 }
 
 static int epoll_waker(struct pro_loop *loop)
@@ -578,6 +598,7 @@ const struct proi_backend proi_backend_epoll = {
     .start = epoll_start,
     .cancel = epoll_cancel,
     .wait = epoll_wait_turn,
+    .spin = epoll_spin,
     .reap = epoll_reap,
     .forget = epoll_forget,
     .forget_pool = epoll_forget_pool,

@@ -5,7 +5,7 @@
  *                      '    (submits, waits, in one)       |        operation | 1    the cancel of it
  *                                 |                        |        operation | 4    a send that is tried
  *      reap  <-- no CQE: sent ----'                        |        WAKER            another thread's eventfd
- *        ^------ one at a time ----------------------------'
+ *        ^------ one at a time ----------------------------'        ALARM            a distant deadline
  *
  * The happy path: an SQE for every operation started, in one system call that also waits; its CQE becomes an event. A
  * multishot receive takes its memory from a ring of the pool's buffers, which is filled up before every enter.
@@ -42,6 +42,7 @@
 #include "embed.h"
 #include "loop.h"
 #include "pool.h"
+#include "post.h"
 #include "sigpipe.h"
 #include "uring_probe.h"
 
@@ -49,17 +50,33 @@ enum {
     DEFAULT_ENTRIES = 256,
     LEAST_COMPLETIONS = 1024,
     MESSAGES = 32,   /* gathered sends between two submissions */
+    BATCH = 64,      /* completions that a minimum wait waits for */
+    LOOKS = 64,      /* between two looks at the clock, which costs more */
     FIRST_LEVEL = 8, /* buffers in the ring to begin with: few stay warm in the cache */
     TAG_CANCEL = 1,  /* in the low bits of user_data */
     TAG_TRIED = 4,
     TAGS = 7,
-    WAKER = 2, /* no operation has this address */
+    ALARM = 1, /* no operation has these addresses */
+    WAKER = 2,
     NOBODY = 3,
     STREAM_FROM = 32 * 1024,            /* bytes in one piece that make a handle one that streams, ... */
     STREAM_UNTIL = 4,                   /* ... and so many in a row that do not, make an end of that */
     TRIED_MOST = 1 << 30,               /* bytes: the kernel cuts what is near 2 GiB, and calls that a success */
     ROOM = POLLOUT | POLLERR | POLLHUP, /* a send will not find the socket full */
 };
+
+/* The kernel adds to the time a wait may last without a look at what its own holds. */
+#define LONGEST_NS (UINT64_C(1) << 61)
+#define FAR_NS     UINT64_C(1000000000) /* deadlines that are meant never to pass are this far away */
+
+/* Tells the processor that this loop only waits. */
+#if defined(__x86_64__) || defined(__i386__)
+#define relax() __builtin_ia32_pause()
+#elif defined(__aarch64__)
+#define relax() __asm__ volatile("yield")
+#else
+#define relax() ((void)0)
+#endif
 
 /* handle->backend_flags */
 enum {
@@ -96,9 +113,12 @@ struct uring {
     struct proi_queue streams; /* receives that know of data and wait for their turn */
     uint32_t messages;         /* used since the last submission */
     uint32_t writes;           /* in flight, which may raise SIGPIPE */
-    int waker;                 /* -1: none */
-    int eventfd;               /* signalled at completions, for pro_loop_fd; -1: none */
-    bool waker_armed, nosignal;
+    uint32_t min_wait_us;
+    uint64_t alarm_at; /* UINT64_MAX: none stands */
+    struct __kernel_timespec alarm;
+    int waker;   /* -1: none */
+    int eventfd; /* signalled at completions, for pro_loop_fd; -1: none */
+    bool waker_armed, nosignal, registers;
     struct proi_embed embed;
     struct message message[MESSAGES];
 };
@@ -611,6 +631,8 @@ static bool on_cqe(struct pro_loop *loop, const struct io_uring_cqe *cqe, struct
     struct pro_op *op = (struct pro_op *)(uintptr_t)(data & ~(uint64_t)TAGS);
     if (data == WAKER)
         u->waker_armed = cqe->flags & IORING_CQE_F_MORE;
+    if (data == ALARM)
+        u->alarm_at = UINT64_MAX;
     if (!op)
         return false;
     if (data & TAG_CANCEL)
@@ -727,17 +749,51 @@ static void arm_waker(struct uring *u)
     u->waker_armed = true;
 }
 
+static struct __kernel_timespec time_left(uint64_t ns)
+{
+    ns = ns < LONGEST_NS ? ns : LONGEST_NS;
+    return (struct __kernel_timespec){(long long)(ns / 1000000000), (long long)(ns % 1000000000)};
+}
+
+/* Whether the ring wakes the loop by itself in time. To hand a time-out to each enter costs it a third of its time
+ * (measured: 6.18), and most of what a loop waits for are deadlines of seconds, which never pass but move away. So a
+ * distant one stands as a request, which is moved when a nearer one comes. That those have moved away is found out when
+ * it fires: a wake-up for nothing in the time that a deadline lasts. */
+static bool alarm_stands(const struct pro_loop *loop, uint64_t until)
+{
+    struct uring *u = state(loop);
+    if (until >= u->alarm_at)
+        return true;
+    uint64_t now = until - loop->now < FAR_NS ? until : proi_kernel_now(loop);
+    struct io_uring_sqe *sqe = now < until ? get_sqe(u) : NULL;
+    if (!sqe)
+        return false;
+    u->alarm = time_left(until - now);
+    if (u->alarm_at == UINT64_MAX)
+        io_uring_prep_timeout(sqe, &u->alarm, 0, 0);
+    else
+        io_uring_prep_timeout_update(sqe, &u->alarm, ALARM, 0);
+    sqe->user_data = u->alarm_at == UINT64_MAX ? ALARM : NOBODY;
+    u->alarm_at = until;
+    return true;
+}
+
+/* With a minimum wait it is waited for as many completions as make a good batch; when the time is over for one. That
+ * part only begins if there is a time-out (6.18: without one the call ends, and an idle loop would never sleep), and a
+ * time-out within the minimum wait would be overlooked. */
 static int enter(const struct pro_loop *loop, uint64_t until)
 {
     struct uring *u = state(loop);
-    struct io_uring_cqe *cqe;
-    uint64_t now = until && until != UINT64_MAX ? proi_kernel_now(loop) : 0;
+    unsigned flags = u->features & PRO_FEATURE_REGISTERED_RING ? IORING_ENTER_REGISTERED_RING : 0;
+    if (until == 0 || (u->min_wait_us == 0 && alarm_stands(loop, until)))
+        return proi_enter(&u->ring, flags, until != 0, NULL);
+    uint64_t now = until == UINT64_MAX ? 0 : proi_kernel_now(loop), left = until - now;
     if (until <= now)
-        return io_uring_submit_and_get_events(&u->ring);
-    if (until == UINT64_MAX)
-        return io_uring_submit_and_wait(&u->ring, 1);
-    struct __kernel_timespec left = {(long long)((until - now) / 1000000000), (long long)((until - now) % 1000000000)};
-    return io_uring_submit_and_wait_timeout(&u->ring, &cqe, 1, &left, NULL);
+        return proi_enter(&u->ring, flags, 0, NULL);
+    bool gathers = u->min_wait_us > 0 && left / 1000 > u->min_wait_us;
+    struct __kernel_timespec timeout = time_left(left);
+    struct proi_getevents arg = {.timeout = (uintptr_t)&timeout, .min_wait_us = gathers ? u->min_wait_us : 0};
+    return proi_enter(&u->ring, flags, gathers ? BATCH : 1, &arg);
 }
 
 static int enter_quietly(const struct pro_loop *loop, uint64_t until)
@@ -785,7 +841,8 @@ static bool may_sleep(const struct pro_loop *loop)
     return u->prompt == 0 && (u->lazy == 0 || (others && !loop->once));
 }
 
-static int uring_wait(struct pro_loop *loop, uint64_t until)
+/* What comes before every system call that submits. */
+static int prepare_enter(const struct pro_loop *loop)
 {
     struct uring *u = state(loop);
     int r = renew_eventfd(u);
@@ -796,20 +853,63 @@ static int uring_wait(struct pro_loop *loop, uint64_t until)
     for (struct pro_pool *pool = loop->pools; pool; pool = pool->next)
         if (pool->backend_state && pool->receives > 0)
             fill(pool, pool->backend_state);
+    return 0;
+}
+
+/* After every system call that submits: what is there to reap. */
+static void after_enter(struct pro_loop *loop)
+{
+    struct uring *u = state(loop);
+    note_submitted(u);
+    if (io_uring_sq_ready(&u->ring) > 0)
+        note_waiting(loop, u);
+    unsigned tail = io_uring_smp_load_acquire(u->ring.cq.ktail);
+    if (u->tried.head)
+        settle(u, tail);
+    u->limit = tail - *u->ring.cq.khead;
+}
+
+static int uring_wait(struct pro_loop *loop, uint64_t until)
+{
+    struct uring *u = state(loop);
+    int r = prepare_enter(loop);
+    if (r < 0)
+        return r;
     bool more = receive_next(loop), ready = more || io_uring_cq_ready(&u->ring) > 0 || u->done.head;
     loop->stats.overflows += io_uring_cq_has_overflow(&u->ring);
     if (!ready || io_uring_sq_ready(&u->ring) > 0 || u->tried.head) {
         r = enter_quietly(loop, ready || !may_sleep(loop) ? 0 : until);
         loop->stats.waits++;
-        note_submitted(u);
-        if (io_uring_sq_ready(&u->ring) > 0)
-            note_waiting(loop, u);
     }
-    unsigned tail = io_uring_smp_load_acquire(u->ring.cq.ktail);
-    if (u->tried.head)
-        settle(u, tail);
-    u->limit = tail - *u->ring.cq.khead;
+    after_enter(loop);
     return r >= 0 || passes(r) ? 0 : r;
+}
+
+/* Whether there are completions, or the kernel would make some if it were asked. Read from memory. */
+static bool has_news(const struct uring *u)
+{
+    unsigned asks = IO_URING_READ_ONCE(*u->ring.sq.kflags) & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW);
+    return asks || io_uring_cq_ready(&u->ring) > 0 || u->done.head;
+}
+
+/* No system call but the one that submits, if there is something to submit. */
+static bool uring_spin(struct pro_loop *loop, uint64_t until)
+{
+    struct uring *u = state(loop);
+    if (prepare_enter(loop) < 0)
+        return true; /* the wait that follows says what is wrong */
+    bool pending = io_uring_sq_ready(&u->ring) > 0 || u->streams.head;
+    if (pending && uring_wait(loop, 0) < 0)
+        return true;
+    uint64_t now = proi_kernel_now(loop), end = now + loop->spin_ns;
+    for (end = end < until ? end : until; now < end; now = proi_kernel_now(loop)) {
+        for (unsigned i = 0; i < LOOKS; i++) {
+            if (has_news(u) || proi_post_pending(loop))
+                return true;
+            relax();
+        }
+    }
+    return false;
 }
 
 static int uring_waker(struct pro_loop *loop)
@@ -865,15 +965,15 @@ static void uring_pollable_arm(struct pro_loop *loop, uint64_t until)
 
 /* --- set-up ---------------------------------------------------------------------------------------------------------------- */
 
-static void describe(struct pro_loop *loop, uint64_t features)
+/* Adds the names of `features` to those of the `others`, which are there. */
+static void describe(struct pro_loop *loop, uint64_t others, uint64_t features)
 {
-    const char *name, *separator = ": ";
-    proi_describe(loop, "io_uring");
+    const char *name;
     for (unsigned bit = 0; (name = proi_uring_feature_name(bit)) != NULL; bit++) {
         if (!(features & 1u << bit))
             continue;
-        proi_describe(loop, "%s%s", separator, name);
-        separator = ", ";
+        proi_describe(loop, "%s%s", others ? ", " : ": ", name);
+        others |= features;
     }
 }
 
@@ -881,17 +981,20 @@ static int setup(struct uring *u, const struct pro_config *config)
 {
     unsigned entries = config->entries ? config->entries : DEFAULT_ENTRIES;
     unsigned completions = config->completion_entries;
-    uint64_t wanted = ~config->features_off, others;
+    uint64_t wanted = ~config->features_off & ~(config->min_wait_us ? 0 : (uint64_t)PRO_FEATURE_MIN_WAIT), others;
     if (!completions)
         completions = entries * 4 > LEAST_COMPLETIONS ? entries * 4 : LEAST_COMPLETIONS;
     if (completions < entries) /* which the kernel would refuse */
         completions = entries;
     int r = proi_uring_try(wanted, &others);
     if (r == 0)
-        r = proi_uring_setup(&u->ring, entries, completions, wanted, &u->features);
-    if (r == 0)
-        u->features |= others;
-    return r;
+        r = proi_uring_setup(&u->ring, entries, completions, wanted, config->spin_us > 0, &u->features);
+    if (r < 0)
+        return r;
+    u->features |= others;
+    u->min_wait_us = u->features & PRO_FEATURE_MIN_WAIT ? config->min_wait_us : 0;
+    u->registers = wanted & PRO_FEATURE_REGISTERED_RING;
+    return 0;
 }
 
 static int uring_init(struct pro_loop *loop, const struct pro_config *config)
@@ -903,16 +1006,26 @@ static int uring_init(struct pro_loop *loop, const struct pro_config *config)
         return r;
     }
     u->waker = u->eventfd = -1;
+    u->alarm_at = UINT64_MAX;
     u->nosignal = proi_has_rwf_nosignal();
     proi_embed_init(&u->embed);
-    describe(loop, u->features);
+    proi_describe(loop, "io_uring");
+    describe(loop, 0, u->features);
     loop->backend_state = u;
     return 0;
 }
 
+/* A registered descriptor saves every enter the look for the file. The place is the thread's, so it is taken here, and
+ * given back by io_uring_queue_exit. */
 static int uring_enable(struct pro_loop *loop)
 {
-    return proi_enable_ring(&state(loop)->ring);
+    struct uring *u = state(loop);
+    int r = proi_enable_ring(&u->ring);
+    if (r < 0 || !u->registers || io_uring_register_ring_fd(&u->ring) != 1)
+        return r;
+    describe(loop, u->features, PRO_FEATURE_REGISTERED_RING);
+    u->features |= PRO_FEATURE_REGISTERED_RING;
+    return 0;
 }
 
 static void uring_fini(struct pro_loop *loop)
@@ -939,6 +1052,7 @@ const struct proi_backend proi_backend_uring = {
     .start = uring_start,
     .cancel = uring_cancel,
     .wait = uring_wait,
+    .spin = uring_spin,
     .reap = uring_reap,
     .forget = uring_forget,
     .forget_pool = uring_forget_pool,

@@ -127,6 +127,7 @@ int pro_loop_new(const struct pro_config *config, struct pro_loop **ret_loop)
         proi_free(&c.allocator, loop, sizeof *loop);
         return r;
     }
+    loop->spin_ns = loop->backend->spin ? (uint64_t)c.spin_us * 1000 : 0;
     loop->now = loop->backend->now(loop);
     proi_wheel_init(&loop->wheel, loop->now);
     proi_braid_init(&loop->completions);
@@ -611,7 +612,9 @@ static int turn(struct pro_loop *loop, bool wait)
     loop->stats.turns++;
     if (wait && !woken && !proi_braid_count(&loop->completions) && !loop->stopping)
         until = flushed ? proi_wheel_next(&loop->wheel) : loop->now + RETRY_NS;
-    if (until && !proi_post_sleep(loop))
+    if (until && loop->spin_ns && loop->backend->spin(loop, until))
+        until = 0;
+    if (until && !proi_post_sleep(loop)) /* after the spin, which saves posters the write to the waker */
         until = 0;
     int r = loop->backend->wait(loop, until);
     if (r < 0)

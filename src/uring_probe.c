@@ -14,16 +14,17 @@
 
 enum { PROBE_BYTES = 4096 };
 
-static const char *const names[] = {"defer_taskrun",  "single_issuer",    "submit_all",  "buffer_ring",
-                                    "recv_multishot", "accept_multishot", "skip_success"};
+static const char *const names[] = {"defer_taskrun", "single_issuer",  "submit_all",
+                                    "buffer_ring",   "recv_multishot", "accept_multishot",
+                                    "skip_success",  "min_wait",       "registered_ring"};
 
 const char *proi_uring_feature_name(unsigned bit)
 {
     return bit < sizeof names / sizeof *names ? names[bit] : NULL;
 }
 
-/* Set-up flags for a choice of features. */
-static unsigned setup_flags(uint64_t features)
+/* Set-up flags for a choice of features. Without DEFER_TASKRUN the second best, unless the kernel does not know it. */
+static unsigned setup_flags(uint64_t features, bool cooperative)
 {
     unsigned flags = 0;
     if (features & PRO_FEATURE_SUBMIT_ALL)
@@ -32,12 +33,18 @@ static unsigned setup_flags(uint64_t features)
         flags |= IORING_SETUP_SINGLE_ISSUER;
     if (features & PRO_FEATURE_DEFER_TASKRUN && features & PRO_FEATURE_SINGLE_ISSUER)
         flags |= IORING_SETUP_DEFER_TASKRUN;
+    else if (cooperative)
+        flags |= IORING_SETUP_COOP_TASKRUN;
     return flags;
 }
 
-static int try_setup(struct io_uring *ring, unsigned entries, unsigned completion_entries, unsigned flags)
+/* The flag that tells of work left to do goes with both of the ways to leave it. Without them there is none: completions
+ * are made by interrupting the thread. */
+static int try_setup(struct io_uring *ring, unsigned entries, unsigned completion_entries, unsigned flags, bool spins)
 {
     struct io_uring_params params;
+    if (spins && flags & (IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_COOP_TASKRUN))
+        flags |= IORING_SETUP_TASKRUN_FLAG;
     memset(&params, 0, sizeof params);
     params.flags = flags | IORING_SETUP_R_DISABLED | IORING_SETUP_CQSIZE | IORING_SETUP_CLAMP;
     params.cq_entries = completion_entries;
@@ -47,9 +54,10 @@ static int try_setup(struct io_uring *ring, unsigned entries, unsigned completio
 /* Everything without which there is no substitute. */
 static bool complete(struct io_uring *ring)
 {
-    static const int needed[] = {IORING_OP_RECV,  IORING_OP_SEND,     IORING_OP_SENDMSG,     IORING_OP_ACCEPT,
-                                 IORING_OP_READ,  IORING_OP_WRITE,    IORING_OP_CONNECT,     IORING_OP_POLL_ADD,
-                                 IORING_OP_CLOSE, IORING_OP_SHUTDOWN, IORING_OP_ASYNC_CANCEL};
+    static const int needed[] = {
+        IORING_OP_RECV,         IORING_OP_SEND,    IORING_OP_SENDMSG,       IORING_OP_ACCEPT, IORING_OP_READ,
+        IORING_OP_WRITE,        IORING_OP_CONNECT, IORING_OP_POLL_ADD,      IORING_OP_CLOSE,  IORING_OP_SHUTDOWN,
+        IORING_OP_ASYNC_CANCEL, IORING_OP_TIMEOUT, IORING_OP_TIMEOUT_REMOVE};
     const unsigned features = IORING_FEAT_NODROP | IORING_FEAT_EXT_ARG | IORING_FEAT_SUBMIT_STABLE;
     struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
     bool ok = probe && (ring->features & features) == features;
@@ -59,17 +67,17 @@ static bool complete(struct io_uring *ring)
     return ok;
 }
 
-int proi_uring_setup(struct io_uring *ring, unsigned entries, unsigned completion_entries, uint64_t wanted,
+int proi_uring_setup(struct io_uring *ring, unsigned entries, unsigned completion_entries, uint64_t wanted, bool spins,
                      uint64_t *ret_features)
 {
     static const struct {
         uint64_t dropped;
-        unsigned instead;
+        bool cooperative;
     } attempts[] = {
-        {0, 0},
-        {PRO_FEATURE_DEFER_TASKRUN, IORING_SETUP_COOP_TASKRUN},
-        {PRO_FEATURE_DEFER_TASKRUN | PRO_FEATURE_SINGLE_ISSUER, IORING_SETUP_COOP_TASKRUN},
-        {PRO_FEATURE_DEFER_TASKRUN | PRO_FEATURE_SINGLE_ISSUER | PRO_FEATURE_SUBMIT_ALL, 0},
+        {0, true},
+        {PRO_FEATURE_DEFER_TASKRUN, true},
+        {PRO_FEATURE_DEFER_TASKRUN | PRO_FEATURE_SINGLE_ISSUER, true},
+        {PRO_FEATURE_DEFER_TASKRUN | PRO_FEATURE_SINGLE_ISSUER | PRO_FEATURE_SUBMIT_ALL, false},
     };
     int r = -EINVAL;
     uint64_t features = 0;
@@ -77,7 +85,7 @@ int proi_uring_setup(struct io_uring *ring, unsigned entries, unsigned completio
         wanted &= ~(uint64_t)PRO_FEATURE_DEFER_TASKRUN;
     for (size_t i = 0; r == -EINVAL && i < sizeof attempts / sizeof *attempts; i++) {
         features = wanted & ~attempts[i].dropped;
-        r = try_setup(ring, entries, completion_entries, setup_flags(features) | attempts[i].instead);
+        r = try_setup(ring, entries, completion_entries, setup_flags(features, attempts[i].cooperative), spins);
     }
     if (r < 0)
         return r;
@@ -86,6 +94,8 @@ int proi_uring_setup(struct io_uring *ring, unsigned entries, unsigned completio
         return -EOPNOTSUPP;
     }
     *ret_features = features & (PRO_FEATURE_DEFER_TASKRUN | PRO_FEATURE_SINGLE_ISSUER | PRO_FEATURE_SUBMIT_ALL);
+    if (ring->features & IORING_FEAT_MIN_TIMEOUT)
+        *ret_features |= features & PRO_FEATURE_MIN_WAIT;
     return 0;
 }
 

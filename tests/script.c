@@ -100,7 +100,9 @@ static void draw_sizes(struct script *script, uint64_t *random)
     config->completion_entries = config->entries ? 8 : 0;
     config->turn_completions = draw(random, 3) ? 0 : 1 + draw(random, 8);
     config->turn_bytes = draw(random, 3) ? 0 : 1 + draw(random, 10000);
-    config->features_off = draw(random, 3) ? 0 : draw(random, 64);
+    config->spin_us = draw(random, 4) ? 0 : 20;
+    config->min_wait_us = draw(random, 4) ? 0 : 20;
+    config->features_off = draw(random, 3) ? 0 : draw(random, 256);
     *pool = (struct pro_pool_config)PRO_POOL_CONFIG_INIT;
     pool->buffer_size = 256 + draw(random, 2000);
     pool->slab_buffers = 1 + draw(random, 8);
@@ -137,11 +139,12 @@ void script_print(const struct script *script, FILE *to)
 {
     static const char *const endings[] = {"drain", "close", "free"};
     fprintf(to,
-            "script of seed %llu, then %s; entries %u, turn %u, bytes %u, features off %llx, pool %u of %u, quota %u, "
-            "liberties %u\n",
+            "script of seed %llu, then %s; entries %u, turn %u, bytes %u, features off %llx, spin %u, min wait %u, "
+            "pool %u of %u, quota %u, liberties %u\n",
             (unsigned long long)script->seed, endings[script->ending], script->config.entries,
             script->config.turn_completions, script->config.turn_bytes, (unsigned long long)script->config.features_off,
-            script->pool.max_buffers, script->pool.buffer_size, script->pool.quota_buffers, script->liberties);
+            script->config.spin_us, script->config.min_wait_us, script->pool.max_buffers, script->pool.buffer_size,
+            script->pool.quota_buffers, script->liberties);
     for (unsigned i = 0; i < script->count; i++)
         if (script->acts[i].what != ACT_NONE)
             print_act(script, &script->acts[i], 0, to);

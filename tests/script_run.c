@@ -227,6 +227,8 @@ void script_run(const struct script *script, struct world *w, struct history *re
     w->config.turn_completions = script->config.turn_completions;
     w->config.turn_bytes = script->config.turn_bytes;
     w->config.features_off = script->config.features_off;
+    w->config.spin_us = script->config.spin_us;
+    w->config.min_wait_us = script->config.min_wait_us;
     world_open(w);
     w->config = config;
     r->w = w;

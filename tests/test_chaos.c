@@ -489,7 +489,9 @@ static void configure(struct chaos *c)
     config->completion_entries = config->entries ? 8 : 0;
     config->turn_completions = draw(c, 3) ? 0 : 1 + draw(c, 8);
     config->turn_bytes = draw(c, 3) ? 0 : 1 + draw(c, 10000);
-    config->features_off = draw(c, 3) ? 0 : draw(c, 64);
+    config->spin_us = draw(c, 4) ? 0 : 20;
+    config->min_wait_us = draw(c, 4) ? 0 : 20;
+    config->features_off = draw(c, 3) ? 0 : draw(c, 256);
 }
 
 static void begin(struct chaos *c)

@@ -78,18 +78,19 @@ static void smoke(struct world *w)
  * Features
  * ------------------------------------------------------------------------------------------------------------ */
 
-static const char *const feature_names[] = {"defer_taskrun", "single_issuer",  "submit_all",
-                                            "buffer_ring",   "recv_multishot", "accept_multishot"};
+static const char *const feature_names[] = {"defer_taskrun",  "single_issuer",    "submit_all", "buffer_ring",
+                                            "recv_multishot", "accept_multishot", "min_wait",   "registered_ring"};
 enum { FEATURES = sizeof feature_names / sizeof feature_names[0] };
 
 static void every_feature_alone_can_be_missing(void **state)
 {
     struct world *w = *state;
+    w->config.min_wait_us = 100;
     for (unsigned bit = 0; bit < FEATURES; bit++) {
         w->config.features_off = UINT64_C(1) << bit;
         world_open(w);
-        assert_null(strstr(pro_loop_describe(w->loop), feature_names[bit]));
         smoke(w);
+        assert_null(strstr(pro_loop_describe(w->loop), feature_names[bit]));
         world_shut(w);
     }
 }
@@ -98,10 +99,24 @@ static void all_features_can_be_missing(void **state)
 {
     struct world *w = *state;
     w->config.features_off = UINT64_MAX;
+    w->config.min_wait_us = 100;
     world_open(w);
+    smoke(w);
     for (unsigned bit = 0; bit < FEATURES; bit++)
         assert_null(strstr(pro_loop_describe(w->loop), feature_names[bit]));
-    smoke(w);
+}
+
+/* Also where there is nothing to wait for but the simulated world, which knows neither. */
+static void ways_to_wait_can_be_asked_for(void **state)
+{
+    struct world *w = *state;
+    for (unsigned ways = 1; ways < 4; ways++) {
+        w->config.spin_us = ways & 1 ? 50 : 0;
+        w->config.min_wait_us = ways & 2 ? 50 : 0;
+        world_open(w);
+        smoke(w);
+        world_shut(w);
+    }
 }
 
 static void describe_names_the_backend_and_its_features(void **state)
@@ -340,15 +355,19 @@ static void loop_without_a_config_has_the_defaults(void **state)
     assert_in_range(chosen(NULL), PRO_BACKEND_IO_URING, PRO_BACKEND_EPOLL);
 }
 
-/* A program that was built before `sim` came. */
+/* Programs that were built before `sim` came, and before the ways to wait. */
 static void config_when_older_is_taken(void **state)
 {
     struct pro_config config = PRO_CONFIG_INIT;
-    (void)state;
+    struct world *w = *state;
     config.backend = PRO_BACKEND_EPOLL;
     config.size = offsetof(struct pro_config, sim);
     config.sim = (struct pro_sim *)&config; /* behind its end */
     assert_int_equal(chosen(&config), PRO_BACKEND_EPOLL);
+    w->config.size = offsetof(struct pro_config, spin_us);
+    w->config.min_wait_us = 100; /* behind it */
+    world_open(w);
+    assert_null(strstr(pro_loop_describe(w->loop), "min_wait"));
 }
 
 /* The environment overrules AUTO, and nothing else. */
@@ -387,6 +406,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         TEST_BARE(every_feature_alone_can_be_missing),
         TEST_BARE(all_features_can_be_missing),
+        TEST_BARE(ways_to_wait_can_be_asked_for),
         TEST(describe_names_the_backend_and_its_features),
         TEST_BARE(queues_when_tiny_serve_every_operation),
         TEST_BARE(queues_when_tiny_complete_everything),

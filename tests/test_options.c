@@ -68,6 +68,8 @@ static void options_when_none_are_given_have_the_defaults(void **state)
     assert_int_equal(o.frame_ns, 10000000000);
     assert_int_equal(o.send_ns, 30000000000);
     assert_int_equal(o.drain_ns, 10000000000);
+    assert_int_equal(o.spin_us, 0);
+    assert_int_equal(o.min_wait_us, 0);
 }
 
 static void options_when_given_are_all_read(void **state)
@@ -76,7 +78,7 @@ static void options_when_given_are_all_read(void **state)
     struct options o = accept_line("--listen 0.0.0.0:1 --listen=[::1]:2 --listen unix:/a:b --listen unix:@c "
                                    "--backend io_uring --threads 3 --max-connections 77 --max-frame 4KiB "
                                    "--idle-timeout 1h --frame-timeout=2m --send-timeout 3s --drain-timeout 4ms "
-                                   "--high-water 5MiB --log-level debug");
+                                   "--high-water 5MiB --spin 50us --min-wait=10 --log-level debug");
     assert_int_equal(o.listen_count, 4);
     assert_int_equal(o.listen[0].port, 1);
     assert_string_equal(o.listen[1].name, "::1");
@@ -94,6 +96,8 @@ static void options_when_given_are_all_read(void **state)
     assert_int_equal(o.send_ns, 3000000000);
     assert_int_equal(o.drain_ns, 4000000);
     assert_int_equal(o.high_water, 5 << 20);
+    assert_int_equal(o.spin_us, 50);
+    assert_int_equal(o.min_wait_us, 10);
     assert_int_equal(o.log_level, LOG_DEBUG);
     assert_int_equal(accept_line("--threads auto").threads, 0);
     assert_int_equal(accept_line("--threads 2 --threads 4").threads, 4); /* the last one counts */
@@ -117,6 +121,8 @@ static void options_when_wrong_are_refused_by_name(void **state)
     refuse_line("--high-water 2GiB", "--high-water 2GiB: is too big");
     refuse_line("--high-water 4294967295GiB", "--high-water 4294967295GiB: is too big");
     refuse_line("--high-water MiB", "--high-water MiB: is no number of bytes such as 65536, 64KiB or 1MiB");
+    refuse_line("--spin 2s", "--spin 2s: must be from 0 to 1s, such as 50us");
+    refuse_line("--min-wait x", "--min-wait x: must be from 0 to 1s, such as 50us");
     refuse_line("--log-level", "--log-level: needs a value");
     refuse_line("--backend uring", "--backend uring: must be auto, io_uring or epoll");
     refuse_line("x\ny\x7f\xff", "x\\ny\\x7f\\xff: there is no such option; --help lists them");
@@ -148,7 +154,7 @@ static void options_when_help_is_among_them_ask_for_it(void **state)
     static const char *const names[] = {"--listen",        "--backend",      "--threads",       "--max-connections",
                                         "--max-frame",     "--idle-timeout", "--frame-timeout", "--send-timeout",
                                         "--drain-timeout", "--high-water",   "--log-level",     "--version",
-                                        "--help"};
+                                        "--help",          "--spin",         "--min-wait"};
     for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
         assert_non_null(strstr(options_help, names[i]));
 }
@@ -247,6 +253,30 @@ static void durations_when_read_are_exact_or_refused(void **state)
         if (!options_duration(bad[i], &ns))
             fail_msg("%s was taken", bad[i]);
         assert_int_equal(ns, 77);
+    }
+}
+
+static void moments_when_read_are_exact_or_refused(void **state)
+{
+    static const struct {
+        const char *text;
+        uint32_t us;
+    } good[] = {{"0", 0},        {"0ms", 0},         {"50", 50},          {"50us", 50},          {"1ms", 1000},
+                {"1s", 1000000}, {"0001s", 1000000}, {"1000ms", 1000000}, {"1000000us", 1000000}};
+    static const char *const bad[] = {"",    "us",   "-1",  "1.5ms",      "1 us",
+                                      "1ns", "1m",   "2s",  "1001ms",     "1000001",
+                                      "1ss", "1us ", "0x1", "4294967297", "18446744073709551616us"};
+    (void)state;
+    for (unsigned i = 0; i < sizeof good / sizeof good[0]; i++) {
+        uint32_t us = 77;
+        assert_null(options_moment(good[i].text, &us));
+        assert_int_equal(us, good[i].us);
+    }
+    for (unsigned i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        uint32_t us = 77;
+        if (!options_moment(bad[i], &us))
+            fail_msg("%s was taken", bad[i]);
+        assert_int_equal(us, 77);
     }
 }
 
@@ -412,6 +442,9 @@ static void options_when_random_are_read_or_refused_but_never_believed(void **st
                                         "--idle-timeout",
                                         "--high-water",
                                         "--log-level",
+                                        "--spin",
+                                        "--min-wait",
+                                        "us",
                                         "=",
                                         "auto",
                                         "epoll",
@@ -455,6 +488,7 @@ static void options_when_random_are_read_or_refused_but_never_believed(void **st
         if (options_read(argc, argv, &o, error) == OPTIONS_RUN) {
             assert_true(o.listen_count >= 1 && o.listen_count <= OPTIONS_LISTEN_MOST);
             assert_true(o.threads <= OPTIONS_THREADS_MOST);
+            assert_true(o.spin_us <= 1000000 && o.min_wait_us <= 1000000);
             assert_true(o.max_frame >= 1 && o.max_frame <= 99999 && o.high_water >= 1);
         }
         (void)client_options_read(argc, argv, &c, error);
@@ -472,6 +506,7 @@ int main(void)
         cmocka_unit_test(options_when_words_are_long_keep_to_their_buffers),
         cmocka_unit_test(client_options_when_read_take_one_address),
         cmocka_unit_test(durations_when_read_are_exact_or_refused),
+        cmocka_unit_test(moments_when_read_are_exact_or_refused),
         cmocka_unit_test(sizes_when_read_are_exact_or_refused),
         cmocka_unit_test(addresses_when_wrong_are_refused),
         cmocka_unit_test(addresses_when_formatted_read_as_they_were_written),
