@@ -307,6 +307,7 @@ static struct pro_pool_config pool_config(const struct service_config *config)
 {
     struct pro_pool_config pool = PRO_POOL_CONFIG_INIT;
     pool.buffer_size = BUFFER_SIZE;
+    pool.slab_buffers = 4;
     pool.quota_buffers = (config->high_water + BUFFER_SIZE - 1) / BUFFER_SIZE + BUFFERS_HELD;
     pool.max_buffers = pool.quota_buffers < BUFFERS_MANY / 4 ? BUFFERS_MANY : BUFFERS_MOST;
     return pool;

@@ -8,12 +8,12 @@
 static inline void proi_handle_begin(struct pro_handle *handle, struct pro_op *op, enum proi_code code, pro_fn *done)
 {
     struct pro_loop *loop = handle->loop;
-    bool sends = code == PROI_SEND || code == PROI_SEND_SLICES;
     proi_require(loop, "an operation is started on a closed handle");
+    bool tried = (code == PROI_SEND || code == PROI_SEND_SLICES) && loop->backend->tries_sends && !handle->sends;
     proi_op_begin(loop, op, code, done);
     op->owner.handle = handle;
     handle->in_flight++;
-    if (op->flags & PROI_TIMED && !(sends && !handle->sends && loop->backend->tries_sends))
+    if (op->flags & PROI_TIMED && !(tried && op->time_at > loop->now))
         proi_op_time(loop, op);
 }
 

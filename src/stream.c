@@ -83,7 +83,7 @@ enum {
     GONE = 1 << 13,         /* the descriptor is closed */
 };
 
-_Static_assert(sizeof(struct pro_stream) <= 336, "an idle connection costs this");
+_Static_assert(sizeof(struct pro_stream) <= 312, "an idle connection costs this");
 
 static pro_fn on_connect, on_receive, on_wake_in, on_run_sent, on_write_sent, on_shut, on_refused, on_closed, on_settle;
 static void advance(struct pro_stream *stream);
@@ -119,7 +119,7 @@ static struct pro_stream *of_out(struct pro_op *op)
 
 static uint64_t after(const struct pro_stream *stream, uint64_t delay_ns)
 {
-    uint64_t now = pro_now(stream->loop);
+    uint64_t now = pro_now(stream->handle.loop);
     return delay_ns < PRO_NEVER - now ? now + delay_ns : PRO_NEVER;
 }
 
@@ -139,7 +139,35 @@ static void note_error(struct pro_stream *stream, int error)
         stream->end_error = (int16_t)error;
 }
 
+/* ---- Rings of slices, known by the last ---- */
+
+static void ring_append(struct pro_slice **last, struct pro_slice *slice)
+{
+    proi_assert(slice && !slice->next);
+    slice->next = *last ? (*last)->next : slice;
+    if (*last)
+        (*last)->next = slice;
+    *last = slice;
+}
+
+static struct pro_slice *ring_pop(struct pro_slice **last)
+{
+    proi_assert(*last);
+    struct pro_slice *first = (*last)->next;
+    if (first == *last)
+        *last = NULL;
+    else
+        (*last)->next = first->next;
+    first->next = NULL;
+    return first;
+}
+
 /* ---- The queue ---- */
+
+static struct pro_slice *queue_head(const struct pro_stream *stream)
+{
+    return stream->queue ? stream->queue->next : NULL;
+}
 
 static struct pro_stream_write *write_of(struct pro_slice *node)
 {
@@ -174,12 +202,7 @@ static void hurry(struct pro_stream *stream)
 
 static void queue_append(struct pro_stream *stream, struct pro_slice *slice)
 {
-    proi_assert(!slice->next);
-    if (stream->queue_tail)
-        stream->queue_tail->next = slice;
-    else
-        stream->queue_head = slice;
-    stream->queue_tail = slice;
+    ring_append(&stream->queue, slice);
     charge(stream, slice->charge);
     hurry(stream);
 }
@@ -187,18 +210,13 @@ static void queue_append(struct pro_stream *stream, struct pro_slice *slice)
 /* What leaves takes its charge along, unless the next in the queue pins the same buffer. */
 static struct pro_slice *queue_pop(struct pro_stream *stream)
 {
-    struct pro_slice *slice = stream->queue_head;
-    proi_assert(slice && slice->charge <= stream->queued_pinned);
-    struct pro_slice *next = slice->next;
+    struct pro_slice *slice = ring_pop(&stream->queue), *next = queue_head(stream);
+    proi_assert(slice->charge <= stream->queued_pinned);
     if (shares(slice, next)) {
         proi_assert(next->charge == 0);
         next->charge = slice->charge;
         slice->charge = 0;
     }
-    stream->queue_head = next;
-    if (!next)
-        stream->queue_tail = NULL;
-    slice->next = NULL;
     return slice;
 }
 
@@ -212,7 +230,7 @@ static void answer(struct pro_stream *stream, struct pro_stream_write *write, in
 static void queue_drop(struct pro_stream *stream, int error)
 {
     proi_assert(error < 0);
-    const struct pro_slice *last = stream->queue_tail;
+    const struct pro_slice *last = stream->queue;
     for (bool more = last; more;) {
         struct pro_slice *slice = queue_pop(stream);
         more = slice != last;
@@ -235,14 +253,14 @@ static void arm_write_deadline(struct pro_stream *stream)
 /* When nothing waits for its end, that only gives the memory back, and need not wake anyone. */
 static void send_slices(struct pro_stream *stream, struct pro_slice *run)
 {
-    pro_op_lazy(&stream->out, !stream->queue_head && !stream->ending && !has(stream, FULL | SHUT_WANTED));
+    pro_op_lazy(&stream->out, !stream->queue && !stream->ending && !has(stream, FULL | SHUT_WANTED));
     pro_send_slices(&stream->handle, &stream->out, run, on_run_sent);
 }
 
 static void send_run(struct pro_stream *stream)
 {
     proi_assert(stream->writing_pinned == 0);
-    struct pro_slice *run = NULL, **link = &run;
+    struct pro_slice *run = NULL, **link = &run, *next;
     uint64_t bytes = 0;
     do {
         struct pro_slice *slice = queue_pop(stream);
@@ -250,7 +268,8 @@ static void send_run(struct pro_stream *stream)
         bytes += slice->size;
         *link = slice;
         link = &slice->next;
-    } while (stream->queue_head && stream->queue_head->buffer && bytes + stream->queue_head->size <= SEND_MOST);
+        next = queue_head(stream);
+    } while (next && next->buffer && bytes + next->size <= SEND_MOST);
     send_slices(stream, run);
 }
 
@@ -266,7 +285,7 @@ static void send_at_once(struct pro_stream *stream, struct pro_slice *slice)
 
 static void send_write(struct pro_stream *stream)
 {
-    struct pro_stream_write *write = write_of(stream->queue_head);
+    struct pro_stream_write *write = write_of(queue_head(stream));
     uint32_t size = write->node.size < SEND_MOST ? write->node.size : SEND_MOST;
     write->iov = (struct iovec){write->node.data, size};
     pro_send(&stream->handle, &stream->out, &write->iov, 1, 0, on_write_sent);
@@ -274,9 +293,9 @@ static void send_write(struct pro_stream *stream)
 
 static void send_head(struct pro_stream *stream)
 {
-    proi_assert(stream->queue_head->size > 0);
+    proi_assert(queue_head(stream)->size > 0);
     arm_write_deadline(stream);
-    if (stream->queue_head->buffer)
+    if (queue_head(stream)->buffer)
         send_run(stream);
     else
         send_write(stream);
@@ -286,7 +305,7 @@ static void send_head(struct pro_stream *stream)
 static void pump(struct pro_stream *stream)
 {
     proi_assert(!has(stream, CLOSING | GONE));
-    const struct pro_slice *head = stream->queue_head;
+    const struct pro_slice *head = queue_head(stream);
     if (pro_op_in_flight(&stream->out) || has(stream, CONNECTING))
         return;
     if (head && head->size > 0 && !has(stream, BROKEN)) {
@@ -295,7 +314,7 @@ static void pump(struct pro_stream *stream)
         set(stream, SHUT_STARTED);
         pro_shutdown(&stream->handle, &stream->out, SHUT_WR, on_shut);
     } else if (head && !stream->ending) {
-        pro_timer_after(stream->loop, &stream->out, 0, on_refused);
+        pro_timer_after(stream->handle.loop, &stream->out, 0, on_refused);
     }
 }
 
@@ -303,7 +322,7 @@ static void proceed(struct pro_stream *stream)
 {
     if (stream->ending)
         advance(stream);
-    else if (stream->queue_head || has(stream, SHUT_WANTED))
+    else if (stream->queue || has(stream, SHUT_WANTED))
         pump(stream);
 }
 
@@ -356,7 +375,7 @@ static void on_run_sent(struct pro_loop *loop, struct pro_op *op, struct pro_res
 static void on_write_sent(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
     struct pro_stream *stream = of_out(op);
-    struct pro_stream_write *write = write_of(stream->queue_head);
+    struct pro_stream_write *write = write_of(queue_head(stream));
     if (r.res < 0) {
         fail(stream, r.res);
         return;
@@ -397,34 +416,12 @@ static void on_refused(struct pro_loop *loop, struct pro_op *op, struct pro_resu
 
 /* ---- Reading ---- */
 
-static void stash_append(struct pro_stream *stream, struct pro_slice *slice)
-{
-    proi_assert(slice && !slice->next);
-    struct pro_slice *last = stream->stash;
-    slice->next = last ? last->next : slice;
-    if (last)
-        last->next = slice;
-    stream->stash = slice;
-}
-
-static struct pro_slice *stash_pop(struct pro_stream *stream)
-{
-    proi_assert(stream->stash);
-    struct pro_slice *first = stream->stash->next;
-    if (first == stream->stash)
-        stream->stash = NULL;
-    else
-        stream->stash->next = first->next;
-    first->next = NULL;
-    return first;
-}
-
 static void stash_return(struct pro_stream *stream)
 {
-    struct pro_slice *first = stream->stash ? stream->stash->next : NULL;
+    struct pro_slice *first = stream->u.stash ? stream->u.stash->next : NULL;
     if (first)
-        stream->stash->next = NULL;
-    stream->stash = NULL;
+        stream->u.stash->next = NULL;
+    stream->u.stash = NULL;
     pro_slice_return_list(first);
 }
 
@@ -470,8 +467,8 @@ static void hand_over(struct pro_stream *stream, struct pro_slice *slice)
 /* Tells the caller what has come, for as long as it wants to hear; then lets more come. */
 static void deliver(struct pro_stream *stream)
 {
-    while (stream->stash && !has(stream, PAUSED))
-        hand_over(stream, stash_pop(stream));
+    while (stream->u.stash && !has(stream, PAUSED))
+        hand_over(stream, ring_pop(&stream->u.stash));
     if (has(stream, PAUSED) || stream->ending)
         return;
     if (has(stream, END_HELD))
@@ -484,7 +481,7 @@ static void receive_ended(struct pro_stream *stream, struct pro_result r)
 {
     clear(stream, READING | FLOWING | ASKED);
     if (r.slice && !(r.flags & PRO_EOF)) {
-        pro_deadline(&stream->in, pro_now(stream->loop));
+        pro_deadline(&stream->in, pro_now(stream->handle.loop));
         receive(stream, 0);
         return;
     }
@@ -521,12 +518,12 @@ static void on_receive(struct pro_loop *loop, struct pro_op *op, struct pro_resu
         advance(stream);
         return;
     }
-    if (r.flags == PRO_MORE && r.slice && !stream->stash && !has(stream, PAUSED)) { /* as ever */
+    if (r.flags == PRO_MORE && r.slice && !stream->u.stash && !has(stream, PAUSED)) { /* as ever */
         hand_over(stream, r.slice);
         return;
     }
     if (r.slice)
-        stash_append(stream, r.slice);
+        ring_append(&stream->u.stash, r.slice);
     if (!(r.flags & PRO_MORE))
         receive_ended(stream, r);
     else if (r.flags & PRO_PAUSED)
@@ -545,13 +542,13 @@ static void on_wake_in(struct pro_loop *loop, struct pro_op *op, struct pro_resu
         deliver(stream);
 }
 
-static void connected(struct pro_stream *stream)
+static void connected(struct pro_stream *stream, uint64_t read_deadline)
 {
     if (stream->ending) {
         advance(stream);
         return;
     }
-    pro_deadline(&stream->in, stream->u.read_deadline);
+    pro_deadline(&stream->in, read_deadline);
     receive(stream, has(stream, PAUSED) ? 0 : PRO_UNLIMITED);
     pump(stream);
     if (stream->config->connected)
@@ -561,10 +558,13 @@ static void connected(struct pro_stream *stream)
 static void on_connect(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
 {
     struct pro_stream *stream = of_in(op);
+    uint64_t read_deadline = stream->u.read_deadline;
     proi_assert(has(stream, CONNECTING));
     clear(stream, CONNECTING);
+    if (!stream->ending)
+        stream->u.stash = NULL;
     if (r.res >= 0) {
-        connected(stream);
+        connected(stream, read_deadline);
         return;
     }
     set(stream, IN_OVER);
@@ -629,11 +629,11 @@ static void settle(struct pro_stream *stream)
         return;
     int error = stream->error;
     queue_drop(stream, error ? error : -ECANCELED);
-    if (stream->queue_head) {
-        pro_timer_after(stream->loop, &stream->out, 0, on_settle);
+    if (stream->queue) {
+        pro_timer_after(stream->handle.loop, &stream->out, 0, on_settle);
         return;
     }
-    proi_assert(stream->queued_pinned == 0 && !stream->stash);
+    proi_assert(stream->queued_pinned == 0);
     void (*closed)(struct pro_stream *, int) = stream->config->closed;
     memset(stream, 0, sizeof *stream);
     if (closed)
@@ -661,6 +661,7 @@ static void on_closed(struct pro_loop *loop, struct pro_op *op, struct pro_resul
     struct pro_stream *stream = of_out(op);
     proi_assert(has(stream, CLOSING) && !has(stream, READING | CONNECTING));
     set(stream, GONE);
+    stream->handle.loop = loop; /* the handle is ours again; settle() may need a way back */
     settle(stream);
 }
 
@@ -674,12 +675,13 @@ static void retire(struct pro_stream *stream)
 {
     proi_assert(stream->ending);
     hurry(stream);
-    stash_return(stream);
+    if (!has(stream, CONNECTING))
+        stash_return(stream);
     stream->u.lingered = 0;
     if (stream->ending == PRO_STREAM_LINGER)
         set(stream, SHUT_WANTED);
     if (has(stream, CONNECTING)) {
-        if (!stream->queue_head && stream->ending < PRO_STREAM_NOW)
+        if (!stream->queue && stream->ending < PRO_STREAM_NOW)
             stream->ending = PRO_STREAM_NOW;
     } else if (has(stream, READING)) {
         pro_deadline(&stream->in, 0);
@@ -690,17 +692,17 @@ static void retire(struct pro_stream *stream)
 
 /* ---- What the header promises ---- */
 
-static void init(struct pro_stream *stream, struct pro_loop *loop, const struct pro_stream_config *config)
+static void init(struct pro_stream *stream, const struct pro_stream_config *config)
 {
     proi_require(config->low <= (config->high ? config->high : HIGH_DEFAULT), "a low mark above the high mark");
-    *stream = (struct pro_stream){.handle = stream->handle, .config = config, .loop = loop};
+    *stream = (struct pro_stream){.handle = stream->handle, .config = config};
 }
 
 void pro_stream_open(struct pro_stream *stream, struct pro_loop *loop, int fd, const struct pro_stream_config *config)
 {
     proi_require(!stream->config, "the stream is open");
     pro_adopt(loop, &stream->handle, fd);
-    init(stream, loop, config);
+    init(stream, config);
     receive(stream, PRO_UNLIMITED);
 }
 
@@ -711,7 +713,7 @@ int pro_stream_connect(struct pro_stream *stream, struct pro_loop *loop, const s
     int result = pro_socket(loop, &stream->handle, address->sa_family, SOCK_STREAM, 0);
     if (result < 0)
         return result;
-    init(stream, loop, config);
+    init(stream, config);
     set(stream, CONNECTING);
     pro_deadline(&stream->in, deadline);
     pro_connect(&stream->handle, &stream->in, address, length, on_connect);
@@ -737,12 +739,12 @@ void pro_stream_resume(struct pro_stream *stream)
     if (has(stream, READING)) {
         if (has(stream, ASKED))
             return;
-        if (stream->stash)
+        if (stream->u.stash)
             ask_pause(stream);
         else
             give_credit(stream);
-    } else if ((stream->stash || has(stream, END_HELD)) && !pro_op_in_flight(&stream->in)) {
-        pro_timer_after(stream->loop, &stream->in, 0, on_wake_in);
+    } else if ((stream->u.stash || has(stream, END_HELD)) && !pro_op_in_flight(&stream->in)) {
+        pro_timer_after(stream->handle.loop, &stream->in, 0, on_wake_in);
     }
 }
 
@@ -760,7 +762,7 @@ void pro_stream_read_deadline(struct pro_stream *stream, uint64_t at)
 /* Nothing is to be sent before what comes now. */
 static bool is_idle(const struct pro_stream *stream)
 {
-    return !stream->queue_head && !pro_op_in_flight(&stream->out) && !has(stream, CONNECTING);
+    return !stream->queue && !pro_op_in_flight(&stream->out) && !has(stream, CONNECTING);
 }
 
 static bool refuses(const struct pro_stream *stream)
@@ -787,7 +789,7 @@ void pro_stream_write_slices(struct pro_stream *stream, struct pro_slice *list)
             pro_slice_return(slice);
             continue;
         }
-        slice->charge = shares(stream->queue_tail, slice) ? 0 : pro_slice_pinned(slice);
+        slice->charge = shares(stream->queue, slice) ? 0 : pro_slice_pinned(slice);
         queue_append(stream, slice);
     }
     pump(stream);

@@ -102,7 +102,7 @@ static void draw_sizes(struct script *script, uint64_t *random)
     config->turn_bytes = draw(random, 3) ? 0 : 1 + draw(random, 10000);
     config->spin_us = draw(random, 4) ? 0 : 20;
     config->min_wait_us = draw(random, 4) ? 0 : 20;
-    config->features_off = draw(random, 3) ? 0 : draw(random, 256);
+    config->features_off = draw(random, 3) ? 0 : draw(random, 512);
     *pool = (struct pro_pool_config)PRO_POOL_CONFIG_INIT;
     pool->buffer_size = 256 + draw(random, 2000);
     pool->slab_buffers = 1 + draw(random, 8);

@@ -491,7 +491,7 @@ static void configure(struct chaos *c)
     config->turn_bytes = draw(c, 3) ? 0 : 1 + draw(c, 10000);
     config->spin_us = draw(c, 4) ? 0 : 20;
     config->min_wait_us = draw(c, 4) ? 0 : 20;
-    config->features_off = draw(c, 3) ? 0 : draw(c, 256);
+    config->features_off = draw(c, 3) ? 0 : draw(c, 512);
 }
 
 static void begin(struct chaos *c)

@@ -75,12 +75,11 @@ struct pro_stream {
     struct pro_op in;  /* connect, receive, linger */
     struct pro_op out; /* send, shutdown, close */
     const struct pro_stream_config *config;
-    struct pro_loop *loop;
-    struct pro_slice *queue_head, *queue_tail; /* to be written */
-    struct pro_slice *stash;                   /* received while paused: the last of a ring */
+    struct pro_slice *queue; /* to be written: the last of a ring */
     union {
-        uint64_t read_deadline; /* asked for while connecting */
-        uint64_t lingered;      /* bytes dropped since the close */
+        uint64_t read_deadline;  /* asked for while connecting */
+        struct pro_slice *stash; /* received while paused: the last of a ring */
+        uint64_t lingered;       /* bytes dropped since the close */
     } u;
     uint32_t queued_pinned;  /* bytes pinned by the queue and the write in flight */
     uint32_t writing_pinned; /* those of the slices in flight */
