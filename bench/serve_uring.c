@@ -32,10 +32,23 @@
  * there are twice as many from then on, and it is asked for again. All buffers go back at the end of a turn whatever the
  * peers do.
  *
+ * Bulk. A system call does the receives of all connections that have data, and nothing bounds that: with large frames the
+ * data of the last one throws the first one's out of the cache before it is answered. So a connection that sends much is
+ * only watched (a multishot poll). Those that are ready wait in a queue, and each end of a turn hands in the sends of the
+ * connection before together with a receive of the next, which is done within the call as well:
+ *
+ *     poll --> queue --> "send the answers in hot[0]; receive into hot[1]" --> codec --> pieces in hot[1] --> ...
+ *
+ * Where a buffer begins. The processor copies slowly between places with the same offset in their pages, and the kernel's
+ * pages of a socket are filled from the first byte on; so no buffer begins near the beginning of a page (STAGGER).
+ *
  * --spin: before it sleeps it looks at the ring for some microseconds, in memory, without a system call. Where few
- * connections take turns with the server it saves the sleep and the waking, at the price of the processor's idle time. */
+ * connections take turns with the server it saves the sleep and the waking, at the price of the processor's idle time.
+ * --min-wait US: it sleeps at least so long, unless there are many completions. The opposite trade: less work for each, but
+ * later. --with NAME, --without NAME: turns one of the knobs, to see what it gives. */
 #include <assert.h>
 #include <liburing.h>
+#include <poll.h>
 #include <stdint.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -46,24 +59,34 @@
 enum {
     ENTRIES = 1024,
     COMPLETIONS = 8192,
-    BUFFER = 64 * 1024 + 64, /* takes a frame of 64 KiB; and no two begin at the same place of the cache */
-    BUFFERS = 1024,          /* at most */
+    BUFFER = 64 * 1024 + 64, /* takes a frame of 64 KiB */
+    SMALL_BUFFER = 16 * 1024,
+    BUFFERS = 1024, /* at most */
     FIRST_BUFFERS = 32,
-    NO_BUFFER = BUFFERS, /* the piece's memory is from malloc() */
+    FROM_MALLOC = BUFFERS, /* where the memory of a piece is from, if it is no buffer */
+    FROM_BULK,
+    PAGE = 4096,
+    STAGGER = 1024,
+    STRIDE = BUFFER - BUFFER % PAGE + PAGE, /* from buffer to buffer */
     PIECES = 256,
     NO_PIECE = PIECES,
     TURN = 48 * 1024,
     BACKLOG = 512 * 1024, /* from there on a connection is not read from */
+    BULK = 256 * 1024,    /* a bulk receive takes so much at most */
+    MUCH = 32 * 1024,     /* a connection from which so much is received at once is bulk, */
+    LITTLE = 8 * 1024,    /* until so little */
+    LITTLE_TIMES = 16,    /* is received so often in succession */
     SPIN_NS = 100 * 1000,
+    MANY = 64, /* completions end a --min-wait */
 };
 
-enum kind { ACCEPT, RETRY, RECEIVE, CANCEL, SEND, BACKLOG_SEND, CLOSE };
+enum kind { ACCEPT, RETRY, RECEIVE, POLL, BULK_RECEIVE, CANCEL, SEND, BACKLOG_SEND, CLOSE };
 
 /* Answers to be sent in this turn. */
 struct piece {
     uint8_t *data;
     uint32_t size;
-    uint16_t buffer;
+    uint16_t from; /* a buffer's number, or FROM_ */
     uint16_t next; /* of the same connection */
 };
 
@@ -78,10 +101,34 @@ struct conn {
     struct codec_part part;
     struct backlog *backlog; /* NULL: there is none */
     uint16_t first, last;    /* pieces */
-    bool receiving;          /* the kernel has a receive for it */
-    bool in_turn;            /* it has pieces */
-    bool deaf;               /* input is dropped, after a bad header or when the peer is gone */
-    bool ended;              /* there is no more input */
+    uint8_t little;          /* bulk receives in succession that brought little */
+    bool receiving : 1;      /* the kernel has a receive for it, or a poll */
+    bool polled : 1;         /* it is a poll */
+    bool bulk : 1;           /* it should be one */
+    bool ready : 1;          /* it is in the queue, or its bulk receive is under way */
+    bool ending : 1;         /* the end of input has come, perhaps behind data: the poll says so once */
+    bool in_turn : 1;        /* it has pieces */
+    bool deaf : 1;           /* input is dropped, after a bad header or when the peer is gone */
+    bool ended : 1;          /* there is no more input */
+};
+
+struct knobs {
+    bool defer_taskrun, multishot_receive, multishot_accept, skip_success, early_submit, large_buffers, bulk, stagger;
+    bool receive_poll_first, ring_descriptor, huge_pages;
+    bool spin;
+    unsigned min_wait_us;
+};
+
+/* As tuned. */
+static struct knobs knobs_wanted = {
+    .defer_taskrun = true,
+    .multishot_receive = true,
+    .multishot_accept = true,
+    .skip_success = true,
+    .early_submit = true,
+    .large_buffers = true,
+    .bulk = true,
+    .stagger = true,
 };
 
 struct loop {
@@ -90,10 +137,15 @@ struct loop {
     struct conn *conns; /* by descriptor */
     struct io_uring_buf_ring *buffers;
     uint8_t *memory;
-    unsigned stock;  /* buffers that there are */
-    bool stocked;    /* it was enlarged in this turn */
-    bool last_words; /* in this turn something is sent after which a connection is to be ended */
-    bool spin;
+    unsigned stock;   /* buffers that there are */
+    bool stocked;     /* it was enlarged in this turn */
+    bool last_words;  /* in this turn something is sent after which a connection is to be ended */
+    uint8_t *hot[2];  /* for bulk */
+    unsigned hotter;  /* the one that was received into last */
+    bool hot_waiting; /* for what was received to be answered */
+    int *queue;       /* of bulk connections that are ready; a ring */
+    unsigned queue_mask, queue_head, queue_tail;
+    struct knobs knobs;
     size_t bytes; /* of all pieces */
     unsigned pieces, talkers;
     struct piece piece[PIECES];
@@ -130,33 +182,64 @@ static void sign(struct io_uring_sqe *sqe, enum kind kind, int fd, unsigned flag
 static void start_accept(struct loop *l)
 {
     struct io_uring_sqe *sqe = request(l);
-    io_uring_prep_multishot_accept(sqe, l->listener.fd, NULL, NULL, SOCK_CLOEXEC);
+    if (l->knobs.multishot_accept)
+        io_uring_prep_multishot_accept(sqe, l->listener.fd, NULL, NULL, SOCK_CLOEXEC);
+    else
+        io_uring_prep_accept(sqe, l->listener.fd, NULL, NULL, SOCK_CLOEXEC);
     sign(sqe, ACCEPT, l->listener.fd, 0);
 }
 
+/* Whichever it is that the connection needs. */
 static void start_receive(struct loop *l, int fd)
 {
+    struct conn *conn = &l->conns[fd];
     struct io_uring_sqe *sqe = request(l);
-    io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
+    conn->receiving = true;
+    conn->polled = conn->bulk;
+    if (conn->polled) {
+        io_uring_prep_poll_multishot(sqe, fd, POLLIN | POLLRDHUP);
+        sign(sqe, POLL, fd, 0);
+        return;
+    }
+    if (l->knobs.multishot_receive)
+        io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
+    else
+        io_uring_prep_recv(sqe, fd, NULL, 0, 0);
+    if (l->knobs.receive_poll_first)
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     sqe->buf_group = 0;
     sign(sqe, RECEIVE, fd, IOSQE_BUFFER_SELECT);
-    l->conns[fd].receiving = true;
 }
 
 static void cancel_receive(struct loop *l, int fd)
 {
     struct io_uring_sqe *sqe = request(l);
-    io_uring_prep_cancel64(sqe, name(RECEIVE, fd), 0);
+    io_uring_prep_cancel64(sqe, name(l->conns[fd].polled ? POLL : RECEIVE, fd), 0);
     sign(sqe, CANCEL, fd, IOSQE_CQE_SKIP_SUCCESS);
 }
 
 /* --- buffers -------------------------------------------------------------------------------------------------------- */
 
+/* Nor do two begin at the same place of the cache. */
+static uint8_t *buffer_data(const struct loop *l, unsigned buffer)
+{
+    return l->memory + (size_t)buffer * STRIDE + (l->knobs.stagger ? STAGGER + buffer % 32 * 64 : 0);
+}
+
 static void put_buffer(struct loop *l, unsigned buffer)
 {
-    io_uring_buf_ring_add(l->buffers, l->memory + (size_t)buffer * BUFFER, BUFFER, (uint16_t)buffer,
-                          io_uring_buf_ring_mask(BUFFERS), 0);
+    io_uring_buf_ring_add(l->buffers, buffer_data(l, buffer), l->knobs.large_buffers ? BUFFER : SMALL_BUFFER,
+                          (uint16_t)buffer, io_uring_buf_ring_mask(BUFFERS), 0);
     io_uring_buf_ring_advance(l->buffers, 1);
+}
+
+/* Memory that a piece does not need. */
+static void put_memory(struct loop *l, uint8_t *data, unsigned from)
+{
+    if (from < BUFFERS)
+        put_buffer(l, from);
+    else if (from == FROM_MALLOC)
+        free(data);
 }
 
 /* However many receives meet the same shortage, it doubles the stock once. */
@@ -176,13 +259,21 @@ static void enlarge_stock(struct loop *l)
 static void close_if_over(struct loop *l, int fd)
 {
     struct conn *conn = &l->conns[fd];
-    if (!conn->ended || conn->receiving || conn->in_turn || conn->backlog)
+    if (!conn->ended || conn->receiving || conn->ready || conn->in_turn || conn->backlog)
         return;
     codec_part_drop(&conn->part);
     *conn = (struct conn){0};
     struct io_uring_sqe *sqe = request(l);
     io_uring_prep_close(sqe, fd);
     sign(sqe, CLOSE, fd, IOSQE_CQE_SKIP_SUCCESS);
+}
+
+static void make_ready(struct loop *l, int fd)
+{
+    if (l->conns[fd].ready)
+        return;
+    l->conns[fd].ready = true;
+    l->queue[l->queue_tail++ & l->queue_mask] = fd;
 }
 
 /* It cannot be sent to. The receive, if there is one, ends when the socket is shut. */
@@ -261,16 +352,18 @@ static void on_backlog_send(struct loop *l, int fd, int res)
     }
     if (!conn->receiving && !conn->ended) /* it was paused */
         start_receive(l, fd);
+    if (conn->polled && conn->receiving) /* the same */
+        make_ready(l, fd);
     paid(l, fd);
 }
 
 /* --- a turn --------------------------------------------------------------------------------------------------------- */
 
-static void add_piece(struct loop *l, int fd, uint8_t *data, size_t size, unsigned buffer)
+static void add_piece(struct loop *l, int fd, uint8_t *data, size_t size, unsigned from)
 {
     struct conn *conn = &l->conns[fd];
     uint16_t index = (uint16_t)l->pieces++;
-    l->piece[index] = (struct piece){data, (uint32_t)size, (uint16_t)buffer, NO_PIECE};
+    l->piece[index] = (struct piece){data, (uint32_t)size, (uint16_t)from, NO_PIECE};
     if (conn->in_turn) {
         l->piece[conn->last].next = index;
     } else {
@@ -300,15 +393,25 @@ static void send_pieces(struct loop *l)
             l->messages[i].msg_iovlen = (size_t)(&l->iovs[used] - l->messages[i].msg_iov);
             io_uring_prep_sendmsg(sqe, l->talker[i], &l->messages[i], flags);
         }
-        sign(sqe, SEND, l->talker[i], IOSQE_CQE_SKIP_SUCCESS);
+        sign(sqe, SEND, l->talker[i], l->knobs.skip_success ? IOSQE_CQE_SKIP_SUCCESS : 0);
     }
 }
 
-/* The send of this turn did not take everything. */
-static void on_short_send(struct loop *l, int fd, int res)
+static size_t owed(const struct loop *l, const struct conn *conn)
+{
+    size_t size = 0;
+    for (unsigned at = conn->first; at != NO_PIECE; at = l->piece[at].next)
+        size += l->piece[at].size;
+    return size;
+}
+
+/* The send of this turn took everything only if a completion was asked for in any case. */
+static void on_send(struct loop *l, int fd, int res)
 {
     struct conn *conn = &l->conns[fd];
     size_t sent = res > 0 ? (size_t)res : 0;
+    if (sent == owed(l, conn))
+        return;
     if (res < 0 && res != -EAGAIN && res != -EINTR) {
         give_up(l, fd);
         return;
@@ -331,14 +434,10 @@ static void settle(struct loop *l, unsigned since)
     for (unsigned at = since; at != end && l->talkers > 0; at++) {
         const struct io_uring_cqe *cqe = &l->ring.cq.cqes[at & l->ring.cq.ring_mask];
         if (cqe->user_data >> 32 == SEND)
-            on_short_send(l, (int)(uint32_t)cqe->user_data, cqe->res);
+            on_send(l, (int)(uint32_t)cqe->user_data, cqe->res);
     }
-    for (unsigned i = 0; i < l->pieces; i++) {
-        if (l->piece[i].buffer == NO_BUFFER)
-            free(l->piece[i].data);
-        else
-            put_buffer(l, l->piece[i].buffer);
-    }
+    for (unsigned i = 0; i < l->pieces; i++)
+        put_memory(l, l->piece[i].data, l->piece[i].from);
     for (unsigned i = 0; i < l->talkers; i++) {
         struct conn *conn = &l->conns[l->talker[i]];
         conn->in_turn = false;
@@ -350,72 +449,166 @@ static void settle(struct loop *l, unsigned since)
     l->stocked = l->last_words = false;
 }
 
+/* The next connection of the queue is received from, unless its mind has changed meanwhile. */
+static void start_bulk_receive(struct loop *l)
+{
+    while (l->queue_head != l->queue_tail && !l->hot_waiting) {
+        int fd = l->queue[l->queue_head++ & l->queue_mask];
+        struct conn *conn = &l->conns[fd];
+        if (conn->ended || !conn->polled || (conn->backlog && conn->backlog->paused)) {
+            conn->ready = false;
+            close_if_over(l, fd);
+            continue;
+        }
+        l->hotter ^= 1;
+        l->hot_waiting = true;
+        struct io_uring_sqe *sqe = request(l);
+        io_uring_prep_recv(sqe, fd, l->hot[l->hotter], BULK, MSG_DONTWAIT);
+        sign(sqe, BULK_RECEIVE, fd, 0);
+    }
+}
+
+/* What io_uring_enter() is told besides (EXT_ARG), as of Linux 6.12. */
+struct enter_arg {
+    uint64_t sigmask;
+    uint32_t sigmask_size, min_wait_us;
+    uint64_t timeout;
+};
+
+/* One system call, where that of Debian 12's liburing knows no min-wait. The entries' order was written down when the ring
+ * was made, and is always the same. */
+static int enter(struct loop *l, unsigned entries, unsigned wait)
+{
+    static const struct __kernel_timespec hour = {.tv_sec = 3600}; /* with none the wait would end with the min-wait */
+    struct enter_arg arg = {.min_wait_us = l->knobs.min_wait_us, .timeout = (uintptr_t)&hour};
+    bool registered = l->ring.enter_ring_fd != l->ring.ring_fd, patient = wait && arg.min_wait_us;
+    unsigned flags = (wait ? IORING_ENTER_GETEVENTS : 0) | (registered ? IORING_ENTER_REGISTERED_RING : 0);
+    io_uring_smp_store_release(l->ring.sq.ktail, l->ring.sq.sqe_tail);
+    l->ring.sq.sqe_head = l->ring.sq.sqe_tail;
+    if (patient)
+        return io_uring_enter2((unsigned)l->ring.enter_ring_fd, entries, MANY, flags | IORING_ENTER_EXT_ARG,
+                               (sigset_t *)&arg, sizeof arg);
+    return io_uring_enter2((unsigned)l->ring.enter_ring_fd, entries, wait, flags, NULL, _NSIG / 8);
+}
+
 /* Hands in all that is ready, and waits for so many completions. */
 static void end_turn(struct loop *l, unsigned wait)
 {
     send_pieces(l);
+    start_bulk_receive(l);
     unsigned since = *l->ring.cq.ktail, entries = io_uring_sq_ready(&l->ring);
     int n;
-    do
-        n = wait ? io_uring_submit_and_wait(&l->ring, wait) : io_uring_submit(&l->ring);
-    while (n == -EINTR);
-    if (n < 0 || (unsigned)n != entries)
-        server_die("io_uring_enter", n < 0 ? -n : EIO);
+    if (entries > 0 || wait) {
+        do
+            n = enter(l, entries, wait);
+        while (n == -EINTR);
+        if (n == -ETIME)
+            n = 0;
+        if (n < 0 || (unsigned)n != entries)
+            server_die("io_uring_enter", n < 0 ? -n : EIO);
+    }
     settle(l, since);
 }
 
 /* --- completions ---------------------------------------------------------------------------------------------------- */
 
-static void on_data(struct loop *l, int fd, unsigned buffer, size_t size)
+static void on_data(struct loop *l, int fd, uint8_t *data, size_t size, unsigned from)
 {
     struct conn *conn = &l->conns[fd];
     if (conn->deaf) {
-        put_buffer(l, buffer);
+        put_memory(l, data, from);
         return;
     }
-    struct codec_chunk chunk = codec_take(&conn->part, l->memory + (size_t)buffer * BUFFER, size);
+    struct codec_chunk chunk = codec_take(&conn->part, data, size);
     conn->deaf = chunk.bad;
     if (conn->backlog) {
         backlog_add(conn->backlog, chunk.frame, chunk.frame_size);
         backlog_add(conn->backlog, chunk.answers, chunk.size);
         free(chunk.frame);
-        put_buffer(l, buffer);
+        put_memory(l, data, from);
         if (conn->backlog->waiting_size > BACKLOG && !conn->backlog->paused && conn->receiving) {
             conn->backlog->paused = true;
-            cancel_receive(l, fd);
+            if (!conn->polled)
+                cancel_receive(l, fd);
         }
         return;
     }
     if (chunk.frame)
-        add_piece(l, fd, chunk.frame, chunk.frame_size, NO_BUFFER);
+        add_piece(l, fd, chunk.frame, chunk.frame_size, FROM_MALLOC);
     if (chunk.size)
-        add_piece(l, fd, chunk.answers, chunk.size, buffer);
+        add_piece(l, fd, chunk.answers, chunk.size, from);
     else
-        put_buffer(l, buffer);
+        put_memory(l, data, from);
     if (chunk.bad && conn->in_turn)
         l->last_words = true;
     else if (chunk.bad)
         paid(l, fd);
 }
 
-static void on_receive(struct loop *l, int fd, int res, unsigned flags)
+static bool is_end(int res)
+{
+    return res == 0 || (res < 0 && res != -ENOBUFS && res != -ECANCELED && res != -EINTR && res != -EAGAIN);
+}
+
+/* The receive or poll is over: it ended by itself, was cancelled to make room for the other, or to pause. */
+static void after_receive(struct loop *l, int fd)
 {
     struct conn *conn = &l->conns[fd];
-    conn->receiving = flags & IORING_CQE_F_MORE;
-    if (res > 0)
-        on_data(l, fd, flags >> IORING_CQE_BUFFER_SHIFT, (size_t)res);
-    else if (flags & IORING_CQE_F_BUFFER)
-        put_buffer(l, flags >> IORING_CQE_BUFFER_SHIFT);
-    if (res == -ENOBUFS)
-        enlarge_stock(l);
-    if (conn->receiving)
-        return;
-    conn->ended |= res == 0 || (res < 0 && res != -ENOBUFS && res != -ECANCELED && res != -EINTR);
     l->last_words |= conn->ended && conn->in_turn;
     if (conn->ended)
         close_if_over(l, fd);
     else if (!conn->backlog || !conn->backlog->paused)
         start_receive(l, fd);
+}
+
+static void on_receive(struct loop *l, int fd, int res, unsigned flags)
+{
+    struct conn *conn = &l->conns[fd];
+    unsigned buffer = flags >> IORING_CQE_BUFFER_SHIFT;
+    conn->receiving = flags & IORING_CQE_F_MORE;
+    if (res > 0)
+        on_data(l, fd, buffer_data(l, buffer), (size_t)res, buffer);
+    else if (flags & IORING_CQE_F_BUFFER)
+        put_buffer(l, buffer);
+    if (res == -ENOBUFS)
+        enlarge_stock(l);
+    if (res >= MUCH && l->knobs.bulk && !conn->bulk) {
+        conn->bulk = true;
+        if (conn->receiving)
+            cancel_receive(l, fd);
+    }
+    conn->ended |= is_end(res);
+    if (!conn->receiving)
+        after_receive(l, fd);
+}
+
+static void on_poll(struct loop *l, int fd, int res, unsigned flags)
+{
+    struct conn *conn = &l->conns[fd];
+    conn->receiving = flags & IORING_CQE_F_MORE;
+    conn->ended |= res < 0 && res != -ECANCELED;
+    conn->ending |= res > 0 && res & (POLLRDHUP | POLLHUP | POLLERR);
+    if (res > 0)
+        make_ready(l, fd);
+    if (!conn->receiving)
+        after_receive(l, fd);
+}
+
+static void on_bulk_receive(struct loop *l, int fd, int res)
+{
+    struct conn *conn = &l->conns[fd];
+    conn->ready = l->hot_waiting = false;
+    conn->ended |= is_end(res);
+    if (res > 0)
+        on_data(l, fd, l->hot[l->hotter], (size_t)res, FROM_BULK);
+    if (res == BULK || (res > 0 && conn->ending))
+        make_ready(l, fd);
+    conn->little = res > 0 && res < LITTLE ? conn->little + 1 : 0;
+    conn->bulk = conn->little < LITTLE_TIMES;
+    if (conn->receiving && (conn->ended || !conn->bulk))
+        cancel_receive(l, fd);
+    else if (!conn->receiving && conn->ended)
+        after_receive(l, fd);
 }
 
 /* Out of descriptors or memory: the connections wait in the backlog of the listener for a tenth of a second. */
@@ -452,6 +645,12 @@ static void on_completion(struct loop *l, const struct io_uring_cqe *cqe)
     case RECEIVE:
         on_receive(l, fd, cqe->res, cqe->flags);
         break;
+    case POLL:
+        on_poll(l, fd, cqe->res, cqe->flags);
+        break;
+    case BULK_RECEIVE:
+        on_bulk_receive(l, fd, cqe->res);
+        break;
     case BACKLOG_SEND:
         on_backlog_send(l, fd, cqe->res);
         break;
@@ -465,7 +664,8 @@ static void on_completion(struct loop *l, const struct io_uring_cqe *cqe)
 /* A completion makes two pieces at most, and two requests. */
 static bool turn_is_full(const struct loop *l)
 {
-    return l->bytes >= TURN || l->pieces + 2 > PIECES || io_uring_sq_space_left(&l->ring) < l->talkers + 4;
+    return (l->bytes >= TURN && l->knobs.early_submit) || l->pieces + 2 > PIECES ||
+           io_uring_sq_space_left(&l->ring) < l->talkers + 5;
 }
 
 static void take_completions(struct loop *l)
@@ -513,12 +713,14 @@ static bool spin(struct loop *l)
     return false;
 }
 
-/* No completion tells that last words were sent, so it must not be waited for. */
+/* No completion tells that last words were sent, so it must not be waited for; nor while somebody is in the queue. */
 static void wait_for_completions(struct loop *l)
 {
-    if (l->last_words)
+    if (l->last_words || l->queue_head != l->queue_tail) {
         end_turn(l, 0);
-    if (l->spin) {
+        return;
+    }
+    if (l->knobs.spin) {
         end_turn(l, 0);
         if (spin(l))
             return;
@@ -531,38 +733,66 @@ static void wait_for_completions(struct loop *l)
 static void open_ring(struct loop *l)
 {
     struct io_uring_params params = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_SUBMIT_ALL |
-                 IORING_SETUP_CQSIZE | (l->spin ? IORING_SETUP_TASKRUN_FLAG : 0U),
+        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |
+                 (l->knobs.defer_taskrun ? IORING_SETUP_DEFER_TASKRUN : IORING_SETUP_COOP_TASKRUN) |
+                 (l->knobs.spin ? IORING_SETUP_TASKRUN_FLAG : 0U),
         .cq_entries = COMPLETIONS,
     };
     int r = io_uring_queue_init_params(ENTRIES, &l->ring, &params);
     if (r < 0)
         server_die("io_uring_setup", -r);
-    size_t ring_size = BUFFERS * sizeof(struct io_uring_buf), size = (size_t)BUFFERS * BUFFER;
-    void *memory =
-        mmap(NULL, ring_size + size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    for (unsigned i = 0; i < ENTRIES; i++)
+        l->ring.sq.array[i] = i;
+    if (l->knobs.ring_descriptor)
+        r = io_uring_register_ring_fd(&l->ring);
+    if (r < 0)
+        server_die("io_uring_register_ring_fd", -r);
+}
+
+static uint8_t *map(size_t size)
+{
+    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         server_die("mmap", errno);
-    l->buffers = memory;
-    l->memory = (uint8_t *)memory + ring_size;
-    struct io_uring_buf_reg reg = {.ring_addr = (uintptr_t)memory, .ring_entries = BUFFERS};
-    r = io_uring_register_buf_ring(&l->ring, &reg, 0);
+    return memory;
+}
+
+static void make_buffers(struct loop *l)
+{
+    const size_t size = (size_t)BUFFERS * STRIDE;
+    l->buffers = (struct io_uring_buf_ring *)(void *)map(BUFFERS * sizeof(struct io_uring_buf));
+    l->memory = map(size);
+    if (l->knobs.huge_pages && madvise(l->memory, size, MADV_HUGEPAGE) < 0)
+        server_die("madvise", errno);
+    struct io_uring_buf_reg reg = {.ring_addr = (uintptr_t)l->buffers, .ring_entries = BUFFERS};
+    int r = io_uring_register_buf_ring(&l->ring, &reg, 0);
     if (r < 0)
         server_die("io_uring_register_buf_ring", -r);
     io_uring_buf_ring_init(l->buffers);
     enlarge_stock(l);
+    for (int i = 0; i < 2; i++)
+        l->hot[i] = map(BULK + PAGE) + (l->knobs.stagger ? STAGGER : 0);
 }
 
-static bool spin_wanted;
+static void make_queue(struct loop *l, unsigned limit)
+{
+    unsigned size = 1;
+    while (size < limit)
+        size *= 2;
+    l->queue = server_table(size, sizeof(int));
+    l->queue_mask = size - 1;
+}
 
 static void *run(void *arg)
 {
     struct server *server = arg;
     struct loop *l = server_table(1, sizeof *l);
     l->conns = server->conns;
-    l->spin = spin_wanted;
+    l->knobs = knobs_wanted;
     l->listener = server_listen(server, 0);
     open_ring(l);
+    make_buffers(l);
+    make_queue(l, server->limit);
     start_accept(l);
     for (;;) {
         wait_for_completions(l);
@@ -571,13 +801,59 @@ static void *run(void *arg)
     return NULL;
 }
 
-int main(int argc, char **argv)
+static const struct {
+    const char *name;
+    bool *knob;
+} knob_names[] = {
+    {"defer-taskrun", &knobs_wanted.defer_taskrun}, /* else COOP_TASKRUN */
+    {"multishot-receive", &knobs_wanted.multishot_receive},
+    {"multishot-accept", &knobs_wanted.multishot_accept},
+    {"skip-success", &knobs_wanted.skip_success},   /* else each send makes a completion */
+    {"early-submit", &knobs_wanted.early_submit},   /* else a turn has no end by bytes */
+    {"large-buffers", &knobs_wanted.large_buffers}, /* else of 16 KiB */
+    {"bulk", &knobs_wanted.bulk},
+    {"stagger", &knobs_wanted.stagger}, /* else each begins where a page does */
+    {"receive-poll-first", &knobs_wanted.receive_poll_first},
+    {"ring-descriptor", &knobs_wanted.ring_descriptor}, /* registered */
+    {"huge-pages", &knobs_wanted.huge_pages},
+};
+
+static void turn_knob(const char *name, bool on)
 {
-    if (argc > 2 && strcmp(argv[argc - 1], "--spin") == 0) {
-        spin_wanted = true;
+    for (size_t i = 0; i < sizeof knob_names / sizeof knob_names[0]; i++) {
+        if (strcmp(name, knob_names[i].name) == 0) {
+            *knob_names[i].knob = on;
+            return;
+        }
+    }
+    fprintf(stderr, "no such knob: %s\n", name);
+    exit(2);
+}
+
+/* Takes the options from the end of the arguments, and returns how many are left. */
+static int take_options(int argc, char **argv)
+{
+    for (; argc > 2; argc--) {
+        const char *last = argv[argc - 1], *before = argc > 3 ? argv[argc - 2] : "";
+        bool with = strcmp(before, "--with") == 0;
+        if (strcmp(last, "--spin") == 0) {
+            knobs_wanted.spin = true;
+            continue;
+        }
+        if (with || strcmp(before, "--without") == 0)
+            turn_knob(last, with);
+        else if (strcmp(before, "--min-wait") == 0)
+            knobs_wanted.min_wait_us = (unsigned)strtoul(last, NULL, 10);
+        else
+            break;
         argc--;
     }
-    struct server server = server_begin(argc, argv);
+    return argc;
+}
+
+int main(int argc, char **argv)
+{
+    struct server server = server_begin(take_options(argc, argv), argv);
     server.conns = server_table(server.limit, sizeof(struct conn));
     server_run(&server, run);
 }
