@@ -14,17 +14,23 @@
  * Small replies are received by multishot into a ring of buffers. Large ones are received by recv(2) into one buffer
  * that stays in the cache, when a poll says so: that takes the least CPU here.
  *
+ * Churn. A connection is a slot of the ring's table of files, and a request is a chain that is handed in at once: close
+ * what is in the slot, put a socket there, connect it, send, receive. Only the receive completes. No option is set and
+ * nothing is bound: the server has 64 addresses, so that ports suffice.
+ *
  * Times. A reply is timed by a clock that is read once for each batch of completions. In a closed loop its request
  * counts from the batch that caused it, in an open loop from the moment it was due, however late it left. What has no
  * reply at the end of the measurement counts with the age it has reached, so that a server cannot hide its worst.
  */
 #include <errno.h>
 #include <liburing.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -35,11 +41,13 @@ enum {
     LARGE = 12288, /* frames from here on are received large */
     SMALL_BUFFER = 16384,
     SMALL_BUFFERS = 2048,
+    STAGGER = 64, /* so that no two buffers begin at the same place of the cache */
     BIG_BUFFER = 262144,
     GROUP = 0,
     ENTRIES = 4096,
     COMPLETIONS = 32768,
     BATCH = 256,
+    ADDRESSES = 64,
 };
 #define TICK_NS  UINT64_C(50000000)
 #define STALL_NS UINT64_C(10000000000)
@@ -59,10 +67,10 @@ struct connection {
     uint32_t answer_frame;
     uint32_t left;      /* bytes to the end of answer_frame */
     uint32_t last_send; /* bytes of the last send */
-    int fd;
-    bool dirty;   /* in the list of those to be flushed */
-    bool waiting; /* for the completion of a send */
-    bool patient; /* the next send is to wait for room */
+    int fd;             /* or slot, of churn */
+    bool dirty;         /* in the list of those to be flushed */
+    bool waiting;       /* for the completion of a send */
+    bool patient;       /* the next send is to wait for room */
 };
 
 struct engine {
@@ -74,9 +82,12 @@ struct engine {
     struct pattern patterns[LOAD_PATTERNS];
     struct io_uring_buf_ring *buffers;
     uint8_t *memory;
+    uint32_t small_buffers;                  /* a power of two; few, so that they stay in the cache */
+    size_t room;                             /* of each connection in the memory, of churn */
+    struct sockaddr_in addresses[ADDRESSES]; /* of the server, of churn */
     bool large;
     bool measuring;
-    uint32_t source;
+    uint32_t opened;
     uint64_t now;
     uint64_t start;       /* of the schedule of the open loop */
     uint64_t due;         /* requests asked for by that schedule */
@@ -84,6 +95,12 @@ struct engine {
     uint64_t progress_at; /* when an answer came last */
     struct __kernel_timespec tick;
 };
+
+/* Most often there is nothing to divide. */
+static size_t wrapped(size_t at, size_t period)
+{
+    return at < period ? at : at % period;
+}
 
 static struct io_uring_sqe *entry(struct engine *engine)
 {
@@ -104,22 +121,31 @@ static void name(const struct engine *engine, struct io_uring_sqe *sqe, const st
     sqe->user_data = (uint64_t)(connection - engine->connections) << 2 | kind;
 }
 
+static uint8_t *small_buffer(const struct engine *engine, uint32_t id)
+{
+    return engine->memory + (size_t)id * (SMALL_BUFFER + STAGGER);
+}
+
+static uint8_t *churn_memory(const struct engine *engine, const struct connection *connection)
+{
+    return engine->memory + (size_t)connection->fd * engine->room;
+}
+
 static void arm_receive(struct engine *engine, struct connection *connection)
 {
     struct io_uring_sqe *sqe = entry(engine);
     if (engine->large) {
         io_uring_prep_poll_multishot(sqe, connection->fd, POLLIN);
     } else if (engine->options->churn) {
-        /* A multishot one would keep the socket open after its close. */
-        io_uring_prep_recv(sqe, connection->fd, NULL, SMALL_BUFFER, 0);
+        io_uring_prep_recv(sqe, connection->fd, churn_memory(engine, connection), engine->room, 0);
+        sqe->flags |= IOSQE_FIXED_FILE;
     } else {
         io_uring_prep_recv_multishot(sqe, connection->fd, NULL, 0, 0);
-    }
-    if (!engine->large) {
         sqe->flags |= IOSQE_BUFFER_SELECT;
         sqe->buf_group = GROUP;
-        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     }
+    if (!engine->large)
+        sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     name(engine, sqe, connection, engine->large ? READABLE : RECEIVE);
 }
 
@@ -165,9 +191,40 @@ static void send_owed(struct engine *engine, struct connection *connection)
     name(engine, sqe, connection, SEND);
     connection->last_send = (uint32_t)size;
     connection->unsent -= size;
-    connection->send_at = (connection->send_at + size) % pattern->period;
+    connection->send_at = wrapped(connection->send_at + size, pattern->period);
     connection->waiting = !quick;
     connection->patient = false;
+}
+
+/* The entries of a chain must not be parted by a submission. */
+static void churn(struct engine *engine, struct connection *connection)
+{
+    struct sockaddr_in *to = &engine->addresses[engine->opened++ % ADDRESSES];
+    struct io_uring_sqe *sqe;
+    if (io_uring_sq_space_left(&engine->ring) < 5)
+        io_uring_submit(&engine->ring);
+    if (connection->answered) {
+        sqe = entry(engine);
+        io_uring_prep_close_direct(sqe, (unsigned)connection->fd);
+        sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+        name(engine, sqe, connection, SEND);
+    }
+    sqe = entry(engine);
+    io_uring_prep_socket_direct(sqe, AF_INET, SOCK_STREAM, 0, (unsigned)connection->fd, 0);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    name(engine, sqe, connection, SEND);
+    sqe = entry(engine);
+    io_uring_prep_connect(sqe, connection->fd, (const struct sockaddr *)to, sizeof *to);
+    sqe->flags |= IOSQE_FIXED_FILE | IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+    name(engine, sqe, connection, SEND);
+    sqe = entry(engine);
+    io_uring_prep_send(sqe, connection->fd, connection->pattern->request + connection->send_at, connection->unsent,
+                       MSG_NOSIGNAL | MSG_WAITALL);
+    sqe->flags |= IOSQE_FIXED_FILE | IOSQE_IO_LINK | IOSQE_CQE_SKIP_SUCCESS;
+    name(engine, sqe, connection, SEND);
+    connection->send_at = wrapped(connection->send_at + connection->unsent, connection->pattern->period);
+    connection->unsent = 0;
+    arm_receive(engine, connection);
 }
 
 static void flush(struct engine *engine)
@@ -176,7 +233,9 @@ static void flush(struct engine *engine)
     engine->dirty = NULL;
     for (; connection; connection = connection->next_dirty) {
         connection->dirty = false;
-        if (!connection->waiting && connection->unsent)
+        if (engine->options->churn)
+            churn(engine, connection);
+        else if (!connection->waiting && connection->unsent)
             send_owed(engine, connection);
     }
 }
@@ -184,6 +243,8 @@ static void flush(struct engine *engine)
 static void on_sent(struct engine *engine, struct connection *connection, int32_t res)
 {
     size_t period = connection->pattern->period, moved = res > 0 ? (size_t)res : 0;
+    if (engine->options->churn)
+        load_die("a socket, connect, send or close failed: %s", strerror(-res));
     if (res < 0 && res != -EAGAIN)
         load_die("a send failed: %s", strerror(-res));
     size_t missing = connection->last_send - moved;
@@ -197,8 +258,12 @@ static void on_sent(struct engine *engine, struct connection *connection, int32_
 
 static void open_connection(struct engine *engine, struct connection *connection)
 {
-    engine->now = engine->options->churn ? load_now() : engine->now;
-    connection->fd = load_connect(engine->options->port, engine->source++);
+    uint32_t index = (uint32_t)(connection - engine->connections);
+    if (engine->options->churn) {
+        connection->fd = (int)index;
+        return;
+    }
+    connection->fd = load_connect(engine->options->port, index);
     if (connection->fd < 0)
         load_die("cannot connect: %s", strerror(-connection->fd));
     arm_receive(engine, connection);
@@ -232,10 +297,6 @@ static void on_answer(struct engine *engine, struct connection *connection)
     connection->answered++;
     connection->answer_frame = connection->answer_frame + 1 < pattern->frames ? connection->answer_frame + 1 : 0;
     connection->left = pattern->frame[connection->answer_frame];
-    if (engine->options->churn) {
-        close(connection->fd);
-        open_connection(engine, connection);
-    }
     if (!engine->options->rate)
         ask(engine, connection);
 }
@@ -249,7 +310,7 @@ static void verify(struct engine *engine, struct connection *connection, const u
             part = size;
         if (memcmp(pattern->answer + connection->receive_at, data, part) != 0)
             load_die("a wrong answer");
-        connection->receive_at = (connection->receive_at + part) % pattern->period;
+        connection->receive_at = wrapped(connection->receive_at + part, pattern->period);
         data += part;
         size -= part;
         while (part >= connection->left) {
@@ -263,20 +324,22 @@ static void verify(struct engine *engine, struct connection *connection, const u
 static void on_received(struct engine *engine, struct connection *connection, const struct io_uring_cqe *cqe)
 {
     uint64_t answered = connection->answered;
-    if (cqe->res > 0) {
+    if (cqe->res > 0 && engine->options->churn) {
+        verify(engine, connection, churn_memory(engine, connection), (size_t)cqe->res);
+    } else if (cqe->res > 0) {
         uint32_t id = cqe->flags >> IORING_CQE_BUFFER_SHIFT;
-        uint8_t *data = engine->memory + (size_t)id * SMALL_BUFFER;
+        uint8_t *data = small_buffer(engine, id);
         verify(engine, connection, data, (size_t)cqe->res);
         io_uring_buf_ring_add(engine->buffers, data, SMALL_BUFFER, (unsigned short)id,
-                              io_uring_buf_ring_mask(SMALL_BUFFERS), 0);
+                              io_uring_buf_ring_mask(engine->small_buffers), 0);
         io_uring_buf_ring_advance(engine->buffers, 1);
     } else if (cqe->res == 0) {
         load_die("the server closed a connection");
     } else if (cqe->res != -ENOBUFS) {
         load_die("a receive failed: %s", strerror(-cqe->res));
     }
-    bool reopened = engine->options->churn && connection->answered != answered;
-    if (!(cqe->flags & IORING_CQE_F_MORE) && !reopened)
+    bool over = engine->options->churn && connection->answered != answered;
+    if (!(cqe->flags & IORING_CQE_F_MORE) && !over)
         arm_receive(engine, connection);
 }
 
@@ -352,6 +415,38 @@ static void turn(struct engine *engine)
     drain(engine);
 }
 
+static void set_up_churn(struct engine *engine)
+{
+    int error = io_uring_register_files_sparse(&engine->ring, engine->options->connections);
+    if (error < 0)
+        load_die("a table of files: %s", strerror(-error));
+    for (uint32_t i = 0; i < ADDRESSES; i++)
+        engine->addresses[i] = (struct sockaddr_in){.sin_family = AF_INET,
+                                                    .sin_port = htons(engine->options->port),
+                                                    .sin_addr.s_addr = htonl(INADDR_LOOPBACK + i)};
+}
+
+static void set_up_buffers(struct engine *engine)
+{
+    uint32_t count = 64;
+    while (count < SMALL_BUFFERS && count < 2 * engine->options->connections)
+        count *= 2;
+    engine->small_buffers = count;
+    engine->buffers = aligned_alloc(4096, SMALL_BUFFERS * sizeof(struct io_uring_buf));
+    if (!engine->buffers)
+        load_die("out of memory");
+    struct io_uring_buf_reg reg = {
+        .ring_addr = (uint64_t)(uintptr_t)engine->buffers, .ring_entries = count, .bgid = GROUP};
+    io_uring_buf_ring_init(engine->buffers);
+    int error = io_uring_register_buf_ring(&engine->ring, &reg, 0);
+    if (error < 0)
+        load_die("a ring of buffers: %s", strerror(-error));
+    for (uint32_t i = 0; i < count; i++)
+        io_uring_buf_ring_add(engine->buffers, small_buffer(engine, i), SMALL_BUFFER, (unsigned short)i,
+                              io_uring_buf_ring_mask(count), (int)i);
+    io_uring_buf_ring_advance(engine->buffers, (int)count);
+}
+
 static void set_up_ring(struct engine *engine)
 {
     struct io_uring_params params = {
@@ -363,23 +458,16 @@ static void set_up_ring(struct engine *engine)
     if (error < 0)
         load_die("io_uring_setup: %s (the load generator needs Linux 6.1)", strerror(-error));
     io_uring_register_ring_fd(&engine->ring);
-    size_t size = engine->large ? BIG_BUFFER : (size_t)SMALL_BUFFERS * SMALL_BUFFER;
-    engine->memory = aligned_alloc(4096, size);
-    engine->buffers = aligned_alloc(4096, SMALL_BUFFERS * sizeof(struct io_uring_buf));
-    if (!engine->memory || !engine->buffers)
-        load_die("out of memory");
-    if (engine->large)
-        return;
-    struct io_uring_buf_reg reg = {
-        .ring_addr = (uint64_t)(uintptr_t)engine->buffers, .ring_entries = SMALL_BUFFERS, .bgid = GROUP};
-    io_uring_buf_ring_init(engine->buffers);
-    error = io_uring_register_buf_ring(&engine->ring, &reg, 0);
-    if (error < 0)
-        load_die("a ring of buffers: %s", strerror(-error));
-    for (unsigned i = 0; i < SMALL_BUFFERS; i++)
-        io_uring_buf_ring_add(engine->buffers, engine->memory + (size_t)i * SMALL_BUFFER, SMALL_BUFFER,
-                              (unsigned short)i, io_uring_buf_ring_mask(SMALL_BUFFERS), (int)i);
-    io_uring_buf_ring_advance(engine->buffers, SMALL_BUFFERS);
+    size_t size = (size_t)SMALL_BUFFERS * (SMALL_BUFFER + STAGGER);
+    if (engine->options->churn)
+        size = (size_t)engine->options->connections * engine->room;
+    else if (engine->large)
+        size = BIG_BUFFER;
+    engine->memory = pattern_memory(size);
+    if (engine->options->churn)
+        set_up_churn(engine);
+    else if (!engine->large)
+        set_up_buffers(engine);
 }
 
 /* Neighbours say different things, so that answers to the wrong connection are found; there are fewer patterns, and
@@ -399,6 +487,7 @@ static void set_up_patterns(struct engine *engine)
         kinds = 2;
     }
     engine->large = !options->churn && (options->mix || options->size >= LARGE);
+    engine->room = PATTERN_HEADER + options->size + 64; /* and what was not asked for */
     for (uint32_t i = 0; i < kinds; i++)
         pattern_make(&engine->patterns[i], lengths, count, options->seed + (uint64_t)i * 7919);
     for (uint32_t i = 0; i < options->connections; i++) {

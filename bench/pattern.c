@@ -10,6 +10,22 @@
  * that it stays in the cache. */
 #define RUN 65536
 
+enum { PAGE = 4096, OFFSET = 1024 };
+
+uint8_t *pattern_memory(size_t size)
+{
+    uint8_t *memory = aligned_alloc(PAGE, (OFFSET + size + PAGE - 1) / PAGE * PAGE);
+    if (!memory)
+        load_die("out of memory");
+    return memory + OFFSET;
+}
+
+void pattern_memory_free(uint8_t *memory)
+{
+    if (memory)
+        free(memory - OFFSET);
+}
+
 uint64_t pattern_draw(uint64_t *seed)
 {
     *seed ^= *seed << 13;
@@ -40,10 +56,10 @@ void pattern_make(struct pattern *pattern, const uint32_t *lengths, uint32_t cou
         load_die("a pattern of no frames");
     copies = period >= RUN ? 1 : 1 + (RUN + period - 1) / period;
     *pattern = (struct pattern){.period = period, .size = copies * period, .frames = count};
-    pattern->request = malloc(pattern->size);
-    pattern->answer = malloc(pattern->size);
+    pattern->request = pattern_memory(pattern->size);
+    pattern->answer = pattern_memory(pattern->size);
     pattern->frame = malloc(count * sizeof pattern->frame[0]);
-    if (!pattern->request || !pattern->answer || !pattern->frame)
+    if (!pattern->frame)
         load_die("out of memory");
     for (size_t i = 0, at = 0; i < count; i++, at += pattern->frame[i - 1]) {
         pattern_frame(pattern->request + at, pattern->answer + at, lengths[i], &seed);
@@ -57,7 +73,7 @@ void pattern_make(struct pattern *pattern, const uint32_t *lengths, uint32_t cou
 
 void pattern_free(struct pattern *pattern)
 {
-    free(pattern->request);
-    free(pattern->answer);
+    pattern_memory_free(pattern->request);
+    pattern_memory_free(pattern->answer);
     free(pattern->frame);
 }

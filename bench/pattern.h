@@ -25,6 +25,12 @@ struct pattern {
     uint32_t frames;
 };
 
+/* Memory that large data is sent from or received into: it begins in the middle of a page, since the processor copies
+ * slowly between places of the same offset, and the kernel's pages are filled from the first byte on. Ends the program if
+ * there is none. */
+uint8_t *pattern_memory(size_t size);
+void pattern_memory_free(uint8_t *memory);
+
 /* The next of a series of numbers that look random (xorshift). `*seed` is not 0. */
 uint64_t pattern_draw(uint64_t *seed);
 
