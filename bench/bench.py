@@ -11,7 +11,9 @@ import argparse
 import os
 import sys
 
+import bench_ablation
 import bench_check
+import bench_publish
 import bench_report
 from bench_run import (IDLE, LIMIT, SERVERS, WORKLOADS, Bench, Failed, correct, idle_memory, instructions, measure,
                        micro, micro_once, syscalls)
@@ -120,6 +122,7 @@ def full(bench, options):
                 told_off()
                 print("%-4s%-20s%10.0f" % (workload, name, count), flush=True)
     bench_report.write_csv(results, runs, memory)
+    bench_report.write_machine(results, options)
     drawn = bench_report.charts(results, runs, memory, timed, names, tell)
     print("\nbench: tables%s in %s" % (" and charts" if drawn else "", results))
     return 0 if names else 1
@@ -145,6 +148,8 @@ def smoke(bench, options):
     drawn = bench_report.charts(results, runs, memory, list(WORKLOADS), good, tell)
     told_off()
     micro_once(bench, SMOKE_COUNT)
+    options.workloads, options.rounds = ["W1"], 1
+    failures.update(bench_ablation.run(bench, options, tell, results))
     if wrong or failures or not drawn or len(memory) < len(everywhere):
         print("bench: smoke: FAILED: %s" % (" ".join(wrong) or failures or "no charts, or no memory"))
         return 1
@@ -161,11 +166,14 @@ def parse(arguments):
     mode.add_argument("--smoke", action="store_true", help="a moment of everything, to see that it works")
     mode.add_argument("--correct", action="store_true", help="only see whether the servers are right")
     mode.add_argument("--micro", action="store_true", help="the micro-benchmarks of the library")
+    mode.add_argument("--ablation", action="store_true", help="io_uring by hand with one knob turned, against itself")
+    mode.add_argument("--publish", action="store_true",
+                      help="put the last run and the last ablation into the documents: marked tables, and charts")
     mode.add_argument("--list", action="store_true", help="the servers and workloads there are")
     parser.add_argument("--servers", nargs="+", metavar="NAME", choices=sorted(SERVERS))
     parser.add_argument("--workloads", nargs="+", metavar="W",
                         choices=list(WORKLOADS) + ["W9", "syscalls", "instructions", "micro"])
-    parser.add_argument("--rounds", type=int, help="default 5; with --check the most, default 41")
+    parser.add_argument("--rounds", type=int, help="default 5, with --ablation 9; with --check the most, default 41")
     parser.add_argument("--seconds", type=float, default=1.5, help="measured in each run, default %(default)s")
     parser.add_argument("--warmup", type=float, default=.3, help="before that, default %(default)s")
     parser.add_argument("--idle", type=int, help="connections of W9, default %d" % IDLE)
@@ -196,6 +204,13 @@ def main(arguments):
     if options.micro:
         print_micro(bench)
         return 0
+    if options.publish:
+        return bench_publish.publish(os.path.join(bench.build, "bench", "results"), tell)
+    if options.ablation:
+        options.rounds = options.rounds or 9
+        results = os.path.join(bench.build, "bench", "results")
+        os.makedirs(results, exist_ok=True)
+        return 1 if bench_ablation.run(bench, options, tell, results) else 0
     options.rounds = options.rounds or 5
     return full(bench, options)
 

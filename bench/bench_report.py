@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: MIT
 """What was measured, as a table, as CSV and as charts."""
 import csv
+import json
 import os
+import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -90,6 +93,31 @@ def write_csv(folder, runs, memory):
             out.writerow(["server"] + columns)
             for name, told in memory.items():
                 out.writerow([name] + [told[column] for column in columns])
+
+
+def write_machine(folder, options):
+    """machine.json: where and how it was measured. Which machine it was is nobody's business; what it is like, is."""
+    with open("/proc/cpuinfo") as file:
+        found = re.search(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
+    with open(os.path.join(folder, "machine.json"), "w") as file:
+        json.dump({"kernel": ".".join(re.findall(r"\d+", platform.release())[:2]), "cores": os.cpu_count(),
+                   "processor": found.group(1) if found else platform.machine(), "rounds": options.rounds,
+                   "seconds": options.seconds}, file)
+
+
+def read_csv(folder):
+    """What write_csv() wrote of the last run: runs and memory, as they were."""
+    runs, memory = {}, {}
+    with open(os.path.join(folder, "runs.csv"), newline="") as file:
+        for told in csv.DictReader(file):
+            figures = {metric: float(told[metric]) if told[metric] else None for metric in METRICS}
+            runs.setdefault((told["workload"], told["server"]), {})[int(told["round"])] = figures
+    path = os.path.join(folder, "memory.csv")
+    if os.path.exists(path):
+        with open(path, newline="") as file:
+            for told in csv.DictReader(file):
+                memory[told.pop("server")] = {column: float(value) for column, value in told.items()}
+    return runs, memory
 
 
 HEADER = """set terminal svg size %d,%d font 'sans-serif,12' background '#ffffff'

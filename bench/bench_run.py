@@ -112,8 +112,10 @@ class Bench:
         return names
 
     def command(self, name, port):
+        """A name may have options behind it: `uring --without bulk`."""
         if not name.startswith("proactor"):
-            return [os.path.join(self.build, "bench", "serve_" + name), str(port)]
+            program, *options = name.split()
+            return [os.path.join(self.build, "bench", "serve_" + program), str(port)] + options
         backend = "epoll" if "epoll" in name else "io_uring"
         command = [self.reversed, "--listen", "0.0.0.0:%d" % port, "--backend", backend, "--log-level", "error",
                    "--idle-timeout", "3600s", "--threads", "2" if name.endswith("_2") else "1"]

@@ -113,7 +113,8 @@ struct conn {
 };
 
 struct knobs {
-    bool defer_taskrun, multishot_receive, multishot_accept, skip_success, early_submit, large_buffers, bulk, stagger;
+    bool defer_taskrun, coop_taskrun, multishot_receive, multishot_accept, skip_success, early_submit, large_buffers,
+        bulk, stagger;
     bool receive_poll_first, ring_descriptor, huge_pages;
     bool spin;
     unsigned min_wait_us;
@@ -122,6 +123,7 @@ struct knobs {
 /* As tuned. */
 static struct knobs knobs_wanted = {
     .defer_taskrun = true,
+    .coop_taskrun = true,
     .multishot_receive = true,
     .multishot_accept = true,
     .skip_success = true,
@@ -732,9 +734,11 @@ static void wait_for_completions(struct loop *l)
  * set-up flags it is the one that counts, by half of the processor's time. */
 static void open_ring(struct loop *l)
 {
+    unsigned taskrun = l->knobs.coop_taskrun ? IORING_SETUP_COOP_TASKRUN : 0;
+    if (l->knobs.defer_taskrun)
+        taskrun = IORING_SETUP_DEFER_TASKRUN;
     struct io_uring_params params = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE |
-                 (l->knobs.defer_taskrun ? IORING_SETUP_DEFER_TASKRUN : IORING_SETUP_COOP_TASKRUN) |
+        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | taskrun |
                  (l->knobs.spin ? IORING_SETUP_TASKRUN_FLAG : 0U),
         .cq_entries = COMPLETIONS,
     };
@@ -805,7 +809,8 @@ static const struct {
     const char *name;
     bool *knob;
 } knob_names[] = {
-    {"defer-taskrun", &knobs_wanted.defer_taskrun}, /* else COOP_TASKRUN */
+    {"defer-taskrun", &knobs_wanted.defer_taskrun}, /* else COOP_TASKRUN, */
+    {"coop-taskrun", &knobs_wanted.coop_taskrun},   /* or else neither */
     {"multishot-receive", &knobs_wanted.multishot_receive},
     {"multishot-accept", &knobs_wanted.multishot_accept},
     {"skip-success", &knobs_wanted.skip_success},   /* else each send makes a completion */
@@ -847,6 +852,10 @@ static int take_options(int argc, char **argv)
         else
             break;
         argc--;
+    }
+    if (argc > 3) {
+        fprintf(stderr, "no such option: %s\n", argv[argc - 1]);
+        exit(2);
     }
     return argc;
 }

@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: MIT
+"""What each knob of io_uring by hand gives: the server with one of them turned, against the server as it is tuned.
+
+All take turns within a round, and a ratio is of two runs of one round. Small frames are judged by the CPU time of the
+server, large ones by that of server and client, for work wanders between the two.
+"""
+import csv
+import os
+
+from bench_check import CPU, TOTAL, bootstrap
+from bench_run import LIMIT, Failed, correct, measure
+
+# what is said of it, the option
+KNOBS = (
+    ("COOP_TASKRUN in place of DEFER_TASKRUN", "--without defer-taskrun"),
+    ("neither of the two", "--without defer-taskrun --without coop-taskrun"),
+    ("one-shot receives", "--without multishot-receive"),
+    ("receives wait first (POLL_FIRST)", "--with receive-poll-first"),
+    ("single accepts", "--without multishot-accept"),
+    ("a completion for every send", "--without skip-success"),
+    ("no early submit", "--without early-submit"),
+    ("receive buffers of 16 KiB", "--without large-buffers"),
+    ("large frames received by multishot", "--without bulk"),
+    ("buffers begin where pages do", "--without stagger"),
+    ("buffers on huge pages", "--with huge-pages"),
+    ("registered ring descriptor", "--with ring-descriptor"),
+    ("min-wait of 10 \u00b5s", "--min-wait 10"),
+    ("spinning before it sleeps", "--spin"),
+)
+METRICS = {"W1": CPU, "W4": CPU, "W5": TOTAL, "W6": TOTAL, "W7": CPU}
+
+
+def run(bench, options, tell, results):
+    """Prints the table and writes ablation.csv. Returns what failed."""
+    names = {option: LIMIT + " " + option for _, option in KNOBS}
+    failures = {}
+    for option, name in names.items():
+        tell("is %s right?" % name)
+        wrong = correct(bench, name, options.seed)
+        if wrong:
+            failures[name] = wrong
+    turns = [LIMIT] + [name for name in names.values() if name not in failures]
+    told = {}
+    for workload in [workload for workload in METRICS if workload in (options.workloads or METRICS)]:
+        metric, ratios = METRICS[workload], {}
+        for i in range(options.rounds):
+            tell("ablation: %s, round %d of %d" % (workload, i + 1, options.rounds))
+            first = i % len(turns)
+            try:
+                figures = {name: measure(bench, name, workload, options.seconds, options.warmup)[metric]
+                           for name in turns[first:] + turns[:first]}
+            except Failed as failure:
+                failures[workload] = str(failure)
+                continue
+            for name in turns[1:]:
+                ratios.setdefault(name, []).append(figures[name] / figures[LIMIT])
+        for name, values in ratios.items():
+            told[name, workload] = bootstrap(values) + (len(values),)
+    write(results, names, told)
+    show(names, told)
+    for what, why in failures.items():
+        print("bench: %s: %s" % (what, why))
+    return failures
+
+
+def write(results, names, told):
+    with open(os.path.join(results, "ablation.csv"), "w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(("knob", "option", "workload", "metric", "ratio", "low", "high", "rounds"))
+        for knob, option in KNOBS:
+            for workload, metric in METRICS.items():
+                if (names[option], workload) in told:
+                    out.writerow((knob, option, workload, metric) + told[names[option], workload])
+
+
+def show(names, told):
+    workloads = [workload for workload in METRICS if any(workload == other for _, other in told)]
+    print("\nCPU a request with the knob turned, of what it is as tuned (W5, W6: of server and client)")
+    print("%-42s%s" % ("", "".join("%-22s" % workload for workload in workloads)))
+    for knob, option in KNOBS:
+        cells = [told.get((names[option], workload)) for workload in workloads]
+        print("%-42s%s" % (knob, "".join("%-22s" % ("-" if not cell else "%.3f [%.3f, %.3f]" % cell[:3])
+                                         for cell in cells)), flush=True)
+
+
+def read(results):
+    """{(knob, option): {workload: row}} of the last run, or nothing."""
+    table = {}
+    path = os.path.join(results, "ablation.csv")
+    if os.path.exists(path):
+        with open(path, newline="") as file:
+            for row in csv.DictReader(file):
+                table.setdefault((row["knob"], row["option"]), {})[row["workload"]] = row
+    return table
