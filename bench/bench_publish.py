@@ -136,7 +136,14 @@ def ablation(data):
     return table(["knob", "option"] + workloads, lines)
 
 
-BLOCKS = {"machine": machine, "results": results, "latency": latency, "memory": memory, "models": models,
+def charts(data):
+    return "\n".join("![%s](charts/%s.svg)\n" % (text, name) for name, text in (
+        ("throughput", "Requests per second, as a share of io_uring by hand"),
+        ("cpu", "CPU of the server for a request, against io_uring by hand"),
+        ("latency_p99", "99th percentile of latency in an open loop"))) if data["runs"] else None
+
+
+BLOCKS = {"charts": charts, "machine": machine, "results": results, "latency": latency, "memory": memory, "models": models,
           "ablation": ablation}
 
 
@@ -148,7 +155,7 @@ def fill(text, data):
     return re.sub(r"<!-- bench:(\w+) -->\n(?:.*?\n)??<!-- bench:end -->", block, text, flags=re.DOTALL)
 
 
-README_CHART = """set terminal svg size 860,340 font 'sans-serif,12' dynamic
+README_CHART = """set terminal svg size 860,340 font 'sans-serif,12' dynamic noenhanced
 set output '%s.svg'
 set title "CPU time of the server for a request; io_uring by hand is 1, less is better" textcolor rgb '{grey}'
 set ylabel "times io_uring by hand" textcolor rgb '{grey}'
@@ -183,7 +190,7 @@ def readme_chart(folder, runs, tell):
             for i, figure in enumerate(figures):
                 if figure and figure > README_TOP:
                     left = at - .5 + (i + 1.5) / (len(series) + 2)
-                    labels += "set label '%.1f' at first %.3f, first %.3f center rotate by 90 offset 0,-1 front\n" % (
+                    labels += "set label '%.1f' at first %.3f, first %.3f center rotate by 90 offset 0,-1 textcolor rgb '#ffffff' front\n" % (
                         figure, left, README_TOP)
     script = script.replace("plot ", labels + "plot ") + ", \\\n     ".join(
         "'cpu-a-request.dat' using %d:xtic(1) title '%s' lc rgb '%s'" % (i + 2, title, colour)
