@@ -66,7 +66,8 @@ def servers_of(runs):
 def machine(data):
     if not data["machine"]:
         return None
-    return "Linux %(kernel)s, %(cores)d cores (%(processor)s), loopback; %(rounds)d rounds of %(seconds)g s." % data["machine"]
+    return ("Linux %(kernel)s, %(cores)d cores (%(processor)s), loopback; %(rounds)d rounds of %(seconds)g s."
+            % data["machine"])
 
 
 def results(data):
@@ -143,8 +144,8 @@ def charts(data):
         ("latency_p99", "99th percentile of latency in an open loop"))) if data["runs"] else None
 
 
-BLOCKS = {"charts": charts, "machine": machine, "results": results, "latency": latency, "memory": memory, "models": models,
-          "ablation": ablation}
+BLOCKS = {"charts": charts, "machine": machine, "results": results, "latency": latency, "memory": memory,
+          "models": models, "ablation": ablation}
 
 
 def fill(text, data):
@@ -190,8 +191,8 @@ def readme_chart(folder, runs, tell):
             for i, figure in enumerate(figures):
                 if figure and figure > README_TOP:
                     left = at - .5 + (i + 1.5) / (len(series) + 2)
-                    labels += "set label '%.1f' at first %.3f, first %.3f center rotate by 90 offset 0,-1 textcolor rgb '#ffffff' front\n" % (
-                        figure, left, README_TOP)
+                    labels += ("set label '%.1f' at first %.3f, first %.3f center rotate by 90 offset 0,-1 "
+                               "textcolor rgb '#ffffff' front\n" % (figure, left, README_TOP))
     script = script.replace("plot ", labels + "plot ") + ", \\\n     ".join(
         "'cpu-a-request.dat' using %d:xtic(1) title '%s' lc rgb '%s'" % (i + 2, title, colour)
         for i, (_, title, colour) in enumerate(series)) + "\n"
