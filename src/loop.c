@@ -622,11 +622,11 @@ static int turn(struct pro_loop *loop, bool wait)
     loop->now = loop->backend->now(loop);
     woken |= proi_post_take(loop);
     expire(loop, DUE_TIMERS);
-    if (!loop->wheel.due)
+    if (!loop->wheel.due.head)
         loop->overdue_since = 0;
     enum due due;
     int ran = (int)dispatch(loop, &due);
-    if (loop->wheel.due && (due = lose_patience(loop, due)) != DUE_TIMERS)
+    if (loop->wheel.due.head && (due = lose_patience(loop, due)) != DUE_TIMERS)
         expire(loop, due);
     return ran + woken;
 }

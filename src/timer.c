@@ -10,8 +10,8 @@
  * of all that is due would not. The kernel's and the classic wheels have a tick; this one does not need it, because
  * empty slots are skipped whole: an operation is placed again at most once per level and in practice once or not at all.
  *
- * A slot is a list known by its head, whose time_prev is the tail, like the lists in list.h. Appending keeps insertion
- * order among equal times: an earlier insert sits at the same level or higher, and reaches the common slot first. */
+ * Appending to a slot keeps insertion order among equal times: an earlier insert sits at the same level or higher, and
+ * reaches the common slot first. */
 #include "timer.h"
 
 #include <string.h>
@@ -21,16 +21,40 @@ enum {
     FEW = 16,          /* are sorted where they are */
 };
 
-static void list_append(struct pro_op **head, struct pro_op *op)
+static void append(struct proi_wheel_list *list, struct pro_op *op)
 {
     op->time_next = NULL;
-    op->time_prev = *head ? (*head)->time_prev : op;
-    if (*head) {
-        (*head)->time_prev->time_next = op;
-        (*head)->time_prev = op;
-    } else {
-        *head = op;
-    }
+    op->time_prev = list->head ? list->tail : op;
+    if (list->head)
+        list->tail->time_next = op;
+    else
+        list->head = op;
+    list->tail = op;
+}
+
+/* Out of the list; its time_next keeps what it was. */
+static void unlink_end(struct proi_wheel_list *list, struct pro_op *op)
+{
+    struct pro_op *next = op->time_next, *prev = op->time_prev == op ? NULL : op->time_prev;
+    op->time_prev = NULL;
+    if (prev)
+        prev->time_next = next;
+    else
+        list->head = next;
+    if (next)
+        next->time_prev = prev ? prev : next;
+    else
+        list->tail = prev;
+}
+
+static unsigned level_of(uint64_t now, uint64_t at)
+{
+    return (63u - (unsigned)__builtin_clzll(now ^ at)) / PROI_WHEEL_BITS;
+}
+
+static unsigned slot_of(uint64_t at, unsigned level)
+{
+    return (unsigned)(at >> (level * PROI_WHEEL_BITS)) & (PROI_WHEEL_SLOTS - 1);
 }
 
 void proi_wheel_init(struct proi_wheel *wheel, uint64_t now)
@@ -43,18 +67,31 @@ void proi_wheel_insert(struct proi_wheel *wheel, struct pro_op *op)
 {
     proi_assert(!op->time_prev);
     if (op->time_at <= wheel->now) {
-        list_append(&wheel->due, op);
+        append(&wheel->due, op);
         return;
     }
-    unsigned level = proi_wheel_level(wheel->now, op->time_at), slot = proi_wheel_slot(op->time_at, level);
-    list_append(&wheel->slots[level][slot], op);
+    unsigned level = level_of(wheel->now, op->time_at), slot = slot_of(op->time_at, level);
+    append(&wheel->slots[level][slot], op);
     wheel->occupied[level] |= 1ull << slot;
+}
+
+void proi_wheel_remove_end(struct proi_wheel *wheel, struct pro_op *op)
+{
+    if (op->time_at <= wheel->now) {
+        bool ready = wheel->ready.head == op || wheel->ready.tail == op;
+        unlink_end(ready ? &wheel->ready : &wheel->due, op);
+        return;
+    }
+    unsigned level = level_of(wheel->now, op->time_at), slot = slot_of(op->time_at, level);
+    unlink_end(&wheel->slots[level][slot], op);
+    if (!wheel->slots[level][slot].head)
+        wheel->occupied[level] &= ~(1ull << slot);
 }
 
 void proi_wheel_move(struct proi_wheel *wheel, struct pro_op *op, uint64_t at)
 {
     uint64_t now = wheel->now, old = op->time_at;
-    if (old > now && (old ^ at) >> proi_wheel_level(now, old) * PROI_WHEEL_BITS == 0) {
+    if (old > now && (old ^ at) >> level_of(now, old) * PROI_WHEEL_BITS == 0) {
         op->time_at = at; /* the slot is the same */
         return;
     }
@@ -108,26 +145,24 @@ static struct pro_op *sort(struct pro_op *chain)
     return sorted;
 }
 
-/* Makes a list of a chain. */
-static struct pro_op *listed(struct pro_op *chain)
+/* Sorts a list by time. */
+static void sort_list(struct proi_wheel_list *list)
 {
-    struct pro_op *last = NULL;
-    for (struct pro_op *op = chain; op; last = op, op = op->time_next)
+    if (list->head == list->tail)
+        return;
+    list->head = sort(list->head);
+    struct pro_op *last = list->head;
+    for (struct pro_op *op = list->head; op; last = op, op = op->time_next)
         op->time_prev = last;
-    if (chain)
-        chain->time_prev = last;
-    return chain;
+    list->tail = last;
 }
 
-/* Sorts the operations of a list by time, if they are few. */
-static bool sort_few(struct pro_op **head)
+static bool is_short(const struct proi_wheel_list *list)
 {
     unsigned count = 0;
-    for (const struct pro_op *op = *head; op; op = op->time_next)
+    for (const struct pro_op *op = list->head; op; op = op->time_next)
         if (++count > FEW)
             return false;
-    if (count > 1)
-        *head = listed(sort(*head));
     return true;
 }
 
@@ -153,7 +188,7 @@ static void spread(struct proi_wheel *wheel, struct pro_op *op)
         next = op->time_next;
         op->time_prev = NULL;
         if (op->time_at <= wheel->now)
-            list_append(&wheel->ready, op);
+            append(&wheel->ready, op);
         else
             proi_wheel_insert(wheel, op);
     }
@@ -166,35 +201,38 @@ static bool step(struct proi_wheel *wheel)
     uint64_t start;
     if (!first_slot(wheel, &level, &start) || start > wheel->until)
         return false;
-    unsigned slot = proi_wheel_slot(start, level);
+    unsigned slot = slot_of(start, level);
     uint64_t end = start | ((1ull << level * PROI_WHEEL_BITS) - 1);
-    struct pro_op *op = wheel->slots[level][slot];
-    wheel->slots[level][slot] = NULL;
+    struct proi_wheel_list list = wheel->slots[level][slot];
+    wheel->slots[level][slot] = (struct proi_wheel_list){NULL, NULL};
     wheel->occupied[level] &= ~(1ull << slot);
-    bool sorted = level == 0 || sort_few(&op);
+    bool sorted = level == 0 || is_short(&list);
+    if (level > 0 && sorted)
+        sort_list(&list);
     wheel->now = !sorted ? start : end < wheel->until ? end : wheel->until;
-    if (sorted && op->time_prev->time_at <= wheel->now)
-        wheel->ready = op; /* all of them */
+    if (sorted && list.tail->time_at <= wheel->now)
+        wheel->ready = list; /* all of them */
     else
-        spread(wheel, op);
+        spread(wheel, list.head);
     return true;
 }
 
 void proi_wheel_advance(struct proi_wheel *wheel, uint64_t now)
 {
-    proi_assert(now >= wheel->now && !wheel->ready);
+    proi_assert(now >= wheel->now && !wheel->ready.head);
     wheel->until = now;
-    wheel->ready = wheel->due && wheel->due->time_next ? listed(sort(wheel->due)) : wheel->due;
-    wheel->due = NULL;
+    wheel->ready = wheel->due;
+    wheel->due = (struct proi_wheel_list){NULL, NULL};
+    sort_list(&wheel->ready);
 }
 
 struct pro_op *proi_wheel_pop(struct proi_wheel *wheel)
 {
-    while (!wheel->ready && step(wheel))
+    while (!wheel->ready.head && step(wheel))
         continue;
-    struct pro_op *op = wheel->ready;
+    struct pro_op *op = wheel->ready.head;
     if (op)
-        proi_wheel_unlink(&wheel->ready, op);
+        unlink_end(&wheel->ready, op);
     else
         wheel->now = wheel->until;
     return op;
@@ -216,19 +254,19 @@ uint64_t proi_wheel_next(const struct proi_wheel *wheel)
 {
     unsigned level;
     uint64_t start;
-    if (wheel->due)
+    if (wheel->due.head)
         return wheel->now;
     if (!first_slot(wheel, &level, &start))
         return UINT64_MAX;
-    return earliest(wheel->slots[level][proi_wheel_slot(start, level)], start);
+    return earliest(wheel->slots[level][slot_of(start, level)].head, start);
 }
 
 struct pro_op *proi_wheel_any(const struct proi_wheel *wheel)
 {
-    if (wheel->ready || wheel->due)
-        return wheel->ready ? wheel->ready : wheel->due;
+    if (wheel->ready.head || wheel->due.head)
+        return wheel->ready.head ? wheel->ready.head : wheel->due.head;
     for (unsigned level = 0; level < PROI_WHEEL_LEVELS; level++)
         if (wheel->occupied[level])
-            return wheel->slots[level][__builtin_ctzll(wheel->occupied[level])];
+            return wheel->slots[level][__builtin_ctzll(wheel->occupied[level])].head;
     return NULL;
 }

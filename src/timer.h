@@ -16,13 +16,18 @@ enum {
     PROI_WHEEL_LEVELS = 11, /* 11 x 6 bits cover all 64 of the time */
 };
 
+/* Known by both ends; the first one's time_prev is itself, so that one in the middle knows that it is. */
+struct proi_wheel_list {
+    struct pro_op *head, *tail;
+};
+
 struct proi_wheel {
     uint64_t now;   /* up to here everything has been handed out, or is due or ready */
     uint64_t until; /* where advance() goes */
     uint64_t occupied[PROI_WHEEL_LEVELS];
-    struct pro_op *slots[PROI_WHEEL_LEVELS][PROI_WHEEL_SLOTS];
-    struct pro_op *due;   /* inserted with a time that had passed */
-    struct pro_op *ready; /* what pop() hands out next, in order */
+    struct proi_wheel_list slots[PROI_WHEEL_LEVELS][PROI_WHEEL_SLOTS];
+    struct proi_wheel_list due;   /* inserted with a time that had passed */
+    struct proi_wheel_list ready; /* what pop() hands out next, in order */
 };
 
 void proi_wheel_init(struct proi_wheel *wheel, uint64_t now);
@@ -46,52 +51,22 @@ uint64_t proi_wheel_next(const struct proi_wheel *wheel);
 /* Any operation that is in the wheel, or NULL. */
 struct pro_op *proi_wheel_any(const struct proi_wheel *wheel);
 
-/* --- remove(), which is worth it: what is cancelled is out of the cache, and the fewer instructions there are between
- * one and the next, the more of them the processor fetches at a time --- */
+/* remove() of the first or last of a list. */
+void proi_wheel_remove_end(struct proi_wheel *wheel, struct pro_op *op);
 
-/* Out of the list; its time_next keeps what it was. */
-static inline void proi_wheel_unlink(struct pro_op **head, struct pro_op *op)
-{
-    struct pro_op *next = op->time_next, *prev = op->time_prev;
-    op->time_prev = NULL;
-    if (*head == op)
-        *head = next;
-    else
-        prev->time_next = next;
-    if (next)
-        next->time_prev = prev;
-    else if (*head)
-        (*head)->time_prev = prev;
-}
-
-static inline unsigned proi_wheel_level(uint64_t now, uint64_t at)
-{
-    return (63u - (unsigned)__builtin_clzll(now ^ at)) / PROI_WHEEL_BITS;
-}
-
-static inline unsigned proi_wheel_slot(uint64_t at, unsigned level)
-{
-    return (unsigned)(at >> (level * PROI_WHEEL_BITS)) & (PROI_WHEEL_SLOTS - 1);
-}
-
-/* Of the lists of what is due, the one that has `op` at an end; from the middle it goes without regard to the head. */
-static inline struct pro_op **proi_wheel_due_list(struct proi_wheel *wheel, const struct pro_op *op)
-{
-    const struct pro_op *head = wheel->ready;
-    return head && (head == op || head->time_prev == op) ? &wheel->ready : &wheel->due;
-}
-
+/* Inline, and seldom more than this: what is cancelled is out of the cache, and the fewer instructions there are between
+ * one and the next, the more of them the processor fetches at a time. The neighbours are written to and not read. */
 static inline void proi_wheel_remove(struct proi_wheel *wheel, struct pro_op *op)
 {
-    proi_assert(op->time_prev);
-    if (op->time_at <= wheel->now) {
-        proi_wheel_unlink(proi_wheel_due_list(wheel, op), op);
+    struct pro_op *next = op->time_next, *prev = op->time_prev;
+    proi_assert(prev);
+    if (!next || prev == op) {
+        proi_wheel_remove_end(wheel, op);
         return;
     }
-    unsigned level = proi_wheel_level(wheel->now, op->time_at), slot = proi_wheel_slot(op->time_at, level);
-    proi_wheel_unlink(&wheel->slots[level][slot], op);
-    if (!wheel->slots[level][slot])
-        wheel->occupied[level] &= ~(1ull << slot);
+    op->time_prev = NULL;
+    prev->time_next = next;
+    next->time_prev = prev;
 }
 
 #endif
