@@ -240,6 +240,7 @@ void proi_op_report(struct pro_loop *loop, struct pro_op *op, int res)
     complete_later(loop, op);
 }
 
+/* From now on it is idle. */
 static void settle(struct pro_loop *loop, struct pro_op *op)
 {
     proi_assert(!op->link_prev && !(op->flags & (PROI_INQUEUE | PROI_TIMED | PROI_KERNEL | PROI_KCANCEL)));
@@ -293,6 +294,7 @@ void proi_op_recall(struct pro_loop *loop, struct pro_op *op)
     proi_loop_note(loop);
 }
 
+/* Not inline: the short way through pro_cancel would have to save the registers that the long way needs. */
 __attribute__((noinline)) void proi_op_cancel(struct pro_loop *loop, struct pro_op *op, bool late)
 {
     if (op->flags & PROI_CANCEL)

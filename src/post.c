@@ -31,7 +31,7 @@ enum {
     CACHE_LINE = 64,
     TRAIL = 256, /* a power of two */
     AHEAD = 8,   /* of the one that is worked on */
-    LOOKS = 64,  /* into the inbox before the loop falls asleep: about a microsecond */
+    LOOKS = 64,  /* into the inbox before the loop falls asleep: a microsecond, or three where a pause is long */
     CHANCES = 4, /* looks in vain, one after the other, after which it is given up */
     TRY = 16,    /* ... but for one time in so many */
 };
