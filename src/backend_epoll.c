@@ -46,6 +46,7 @@
 
 enum {
     EVENTS = 128,
+    PASSES = 8, /* turns without a look at what else has become ready, at most, while something is */
 };
 
 /* handle->backend_flags */
@@ -66,6 +67,7 @@ struct epoll {
     bool nosignal, no_pwait2;
     uint32_t ready_count; /* entries of the ready queue */
     uint32_t limit;       /* those that were there when wait() returned */
+    uint32_t passed;      /* turns since the last look */
     struct proi_queue ready;
     struct proi_embed embed;
     struct epoll_event events[EVENTS];
@@ -503,8 +505,12 @@ static int take_edges(const struct pro_loop *loop, uint64_t until)
 static int epoll_wait_turn(struct pro_loop *loop, uint64_t until)
 {
     struct epoll *ep = state(loop);
-    int r = take_edges(loop, ep->ready.head ? 0 : until);
-    loop->stats.waits++;
+    int r = 0;
+    if (!ep->ready.head || ++ep->passed == PASSES) { /* else there is enough to do */
+        r = take_edges(loop, ep->ready.head ? 0 : until);
+        loop->stats.waits++;
+        ep->passed = 0;
+    }
     ep->limit = ep->ready_count;
     return r;
 }
