@@ -15,8 +15,8 @@ import bench_ablation
 import bench_check
 import bench_publish
 import bench_report
-from bench_run import (IDLE, LIMIT, SERVERS, WORKLOADS, Bench, Failed, correct, idle_memory, instructions, measure,
-                       micro, micro_once, syscalls)
+from bench_run import (IDLE, LIMIT, SERVERS, WORKLOADS, Bench, Failed, canaries, correct, idle_memory, instructions,
+                       measure, micro, micro_once, syscalls)
 
 SMOKE = {"seconds": .05, "warmup": .02}
 SMOKE_ALL = ("W1", "W6", "W7")  # of every server
@@ -150,8 +150,13 @@ def smoke(bench, options):
     micro_once(bench, SMOKE_COUNT)
     options.workloads, options.rounds = ["W1"], 1
     failures.update(bench_ablation.run(bench, options, tell, results))
-    if wrong or failures or not drawn or len(memory) < len(everywhere):
-        print("bench: smoke: FAILED: %s" % (" ".join(wrong) or failures or "no charts, or no memory"))
+    tell("is a liar found out?")
+    missed = canaries(bench)
+    told_off()
+    for lie in missed:
+        print("bench: canary: %s" % lie)
+    if missed or wrong or failures or not drawn or len(memory) < len(everywhere):
+        print("bench: smoke: FAILED: %s" % (" ".join(missed + wrong) or failures or "no charts, or no memory"))
         return 1
     print("bench: smoke: clean")
     return 0

@@ -207,6 +207,29 @@ def correct(bench, name, seed):
         return str(failure)
 
 
+# lie of serve_liar: whether the load generator can notice it under a workload of one request after the other
+LIES = {"none": False, "flip": True, "lose": False, "cut": False, "extra": False, "reset": False}
+
+
+def canaries(bench):
+    """What the load generator did not notice of a server that lies, or noticed of one that does not."""
+    missed = []
+    for lie, under_load in LIES.items():
+        name = "liar " + lie
+        wrong = correct(bench, name, 1)
+        if (wrong is None) != (lie == "none"):
+            missed.append("%s: check: %s" % (lie, wrong or "nothing noticed"))
+        for arguments in ("", "--churn", "--size 99999") if under_load else ():
+            try:
+                with Server(bench, name) as server:
+                    run_load(bench, server, arguments.split() + ["--seconds", "0.2"])
+                missed.append("%s: load %s: nothing noticed" % (lie, arguments))
+            except Failed as failure:
+                if str(failure) != "load: a wrong answer":
+                    missed.append("%s: load %s: %s" % (lie, arguments, failure))
+    return missed
+
+
 def measure(bench, name, workload, seconds, warmup, more=()):
     """One run: what the load generator tells, and the server's memory after it."""
     _, arguments, cannot = WORKLOADS[workload]
