@@ -24,6 +24,8 @@
 /* One source address has 28,000 ports, and a closed connection keeps its port for a second or more. */
 #define SOURCES 64
 
+enum { IDLE_AT_ONCE = 256 };
+
 static const char usage[] = "usage: load PORT [OPTION...]\n"
                             "  --connections N   default 64\n"
                             "  --depth N         requests in flight on each, default 1\n"
@@ -77,22 +79,35 @@ int load_connect(uint16_t port, uint32_t source)
     return fd;
 }
 
+/* Many at a time: a server that looks through all its connections at each call does so once for all of them. */
+static uint32_t open_idle(const struct load_options *options, const struct pattern *pattern, uint32_t first)
+{
+    static int fds[IDLE_AT_ONCE];
+    uint8_t answer[PATTERN_HEADER + 64];
+    uint32_t count = options->idle - first < IDLE_AT_ONCE ? options->idle - first : IDLE_AT_ONCE;
+    for (uint32_t i = 0; i < count; i++) {
+        fds[i] = load_connect(options->port, first + i);
+        if (fds[i] < 0)
+            load_die("idle connection %u: %s", first + i, strerror(-fds[i]));
+        if (send(fds[i], pattern->request, sizeof answer, MSG_NOSIGNAL) != sizeof answer)
+            load_die("idle connection %u: cannot ask", first + i);
+    }
+    for (uint32_t i = 0; i < count; i++) {
+        if (recv(fds[i], answer, sizeof answer, MSG_WAITALL) != sizeof answer ||
+            memcmp(answer, pattern->answer, sizeof answer) != 0)
+            load_die("idle connection %u was not answered, or wrongly", first + i);
+    }
+    return count;
+}
+
 void load_idle(const struct load_options *options)
 {
     struct pattern pattern;
-    uint8_t answer[PATTERN_HEADER + 64];
     uint64_t said = load_now();
     pattern_make(&pattern, &(uint32_t){64}, 1, options->seed);
-    for (uint32_t i = 0; i < options->idle; i++) {
-        int fd = load_connect(options->port, i);
-        if (fd < 0)
-            load_die("idle connection %u: %s", i, strerror(-fd));
-        if (send(fd, pattern.request, sizeof answer, MSG_NOSIGNAL) != sizeof answer ||
-            recv(fd, answer, sizeof answer, MSG_WAITALL) != sizeof answer ||
-            memcmp(answer, pattern.answer, sizeof answer) != 0)
-            load_die("idle connection %u was not answered, or wrongly", i);
+    for (uint32_t i = 0; i < options->idle; i += open_idle(options, &pattern, i)) {
         if (!options->quiet && load_now() - said > 1000000000) {
-            fprintf(stderr, "load: %u idle connections\n", i + 1);
+            fprintf(stderr, "load: %u idle connections\n", i);
             said = load_now();
         }
     }
