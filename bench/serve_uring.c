@@ -451,10 +451,10 @@ static void settle(struct loop *l, unsigned since)
     l->stocked = l->last_words = false;
 }
 
-/* The next connection of the queue is received from, unless its mind has changed meanwhile. */
+/* The next connection of the queue is received from, unless its mind has changed meanwhile. Each takes one entry. */
 static void start_bulk_receive(struct loop *l)
 {
-    while (l->queue_head != l->queue_tail && !l->hot_waiting) {
+    while (l->queue_head != l->queue_tail && !l->hot_waiting && io_uring_sq_space_left(&l->ring) > 0) {
         int fd = l->queue[l->queue_head++ & l->queue_mask];
         struct conn *conn = &l->conns[fd];
         if (conn->ended || !conn->polled || (conn->backlog && conn->backlog->paused)) {
