@@ -25,7 +25,7 @@
 enum {
     EVENTS = 256,
     TURN = 8,            /* receives */
-    BUFFER = 256 * 1024, /* with the answers read again, a quarter of a usual second-level cache */
+    BUFFER = 512 * 1024, /* several large frames, answered by one send; yet half of a usual second-level cache */
 };
 
 static_assert(BUFFER >= 2 * CODEC_FRAME_MAX, "the rest of a frame may have to wait behind an answer");

@@ -72,7 +72,7 @@ enum {
     NO_PIECE = PIECES,
     TURN = 48 * 1024,
     BACKLOG = 512 * 1024, /* from there on a connection is not read from */
-    BULK = 256 * 1024,    /* a bulk receive takes so much at most */
+    BULK = 512 * 1024,    /* a bulk receive takes so much at most: several large frames, answered by one send */
     MUCH = 32 * 1024,     /* a connection from which so much is received at once is bulk, */
     LITTLE = 8 * 1024,    /* until so little */
     LITTLE_TIMES = 16,    /* is received so often in succession */
