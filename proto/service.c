@@ -51,10 +51,10 @@
 #define MANY_ROOM       8192 /* twice the backlog that the system allows unless told otherwise */
 #define MANY_HYSTERESIS 1024
 
-#define BUFFER_SIZE  (UINT32_C(256) << 10) /* two of the largest frames; of what is not used of it nothing is resident */
-#define BUFFERS_HELD 8     /* beyond the mark: a frame under way pins two; the rest is for what was received by then */
-#define BUFFERS_MANY 2048  /* of the pool, 512 MiB: for some hundred peers that leave their answers unread */
-#define BUFFERS_MOST 32768 /* that a pool can have */
+#define BUFFER_SIZE  (UINT32_C(512) << 10) /* much at once is cheaper; of what is not used of it nothing is resident */
+#define BUFFERS_HELD 4    /* beyond the mark: a frame under way pins two; the rest is for what was received by then */
+#define BUFFERS_MANY 1024 /* of the pool, 512 MiB: for some hundred peers that leave their answers unread */
+#define BUFFERS_MOST 4096 /* 2 GiB: if a single peer may be owed much */
 
 enum accept_mode { ACCEPT_NONE, ACCEPT_MANY, ACCEPT_ONE, ACCEPT_POLL, ACCEPT_LAST };
 
@@ -307,7 +307,7 @@ static struct pro_pool_config pool_config(const struct service_config *config)
 {
     struct pro_pool_config pool = PRO_POOL_CONFIG_INIT;
     pool.buffer_size = BUFFER_SIZE;
-    pool.slab_buffers = 4;
+    pool.slab_buffers = 2;
     pool.quota_buffers = (config->high_water + BUFFER_SIZE - 1) / BUFFER_SIZE + BUFFERS_HELD;
     pool.max_buffers = pool.quota_buffers < BUFFERS_MANY / 4 ? BUFFERS_MANY : BUFFERS_MOST;
     return pool;

@@ -13,7 +13,7 @@
  *   middle the frames are moved down over it, which only people at a keyboard pay for.
  *
  *   What is left over begins a frame that the next slice goes on with. It is held in session->gather: as a slice, split
- *   off the run if there is one, as long as it fills a quarter of the buffer it pins; else as a copy (gather.c). The
+ *   off the run if there is one, as long as it fills an eighth of the buffer it pins; else as a copy (gather.c). The
  *   slice that completes the frame gives up its front to it, and what is behind that is a slice like any other.
  *
  * Deadlines
@@ -238,7 +238,7 @@ static int hold(struct session *session, struct pro_slice **slice, const struct 
 {
     CHECK(*slice);
     uint8_t *from = headed ? payload - FRAME_HEADER_SIZE : payload;
-    bool dense = (uint64_t)size * 4 >= pro_slice_pinned(*slice);
+    bool dense = (uint64_t)size * 8 >= pro_slice_pinned(*slice);
     if (dense) {
         if (!run->begin) { /* only line ends or half a header stand before it */
             (*slice)->size -= (uint32_t)(from - (*slice)->data);
