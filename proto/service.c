@@ -52,7 +52,7 @@
 #define MANY_HYSTERESIS 1024
 
 #define BUFFER_SIZE  (UINT32_C(512) << 10) /* much at once is cheaper; of what is not used of it nothing is resident */
-#define BUFFERS_HELD 4    /* beyond the mark: a frame under way pins two; the rest is for what was received by then */
+#define BUFFERS_HELD 10   /* beyond the mark: a frame under way pins two, the rest keeps the kernel receiving */
 #define BUFFERS_MANY 1024 /* of the pool, 512 MiB: for some hundred peers that leave their answers unread */
 #define BUFFERS_MOST 4096 /* 2 GiB: if a single peer may be owed much */
 
