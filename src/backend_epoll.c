@@ -17,7 +17,7 @@
  * nothing: Unix ones stop at every control message, and TLS in the kernel at every record.
  *
  * A multishot goes to the end of the ready queue after every piece, and reap() runs each entry once, so a turn gives
- * every handle one system call.
+ * every handle one system call. Sends go before receives.
  *
  * Possible failure modes. Descriptors that epoll refuses (regular files) never block, so they never get that far. A
  * descriptor that may block is asked with poll(2), or with flags that forbid blocking, before it is touched; see
@@ -69,6 +69,7 @@ struct epoll {
     uint32_t limit;       /* those that were there when wait() returned */
     uint32_t passed;      /* turns since the last look */
     struct proi_queue ready;
+    struct proi_queue ready_sends; /* go first: what they send is in the cache still, and then their memory is free */
     struct proi_embed embed;
     struct epoll_event events[EVENTS];
 };
@@ -78,12 +79,17 @@ static struct epoll *state(const struct pro_loop *loop)
     return loop->backend_state;
 }
 
+static bool has_ready(const struct epoll *ep)
+{
+    return ep->ready_count > 0;
+}
+
 static void make_ready(struct epoll *ep, struct pro_op *op)
 {
     if (op->flags & PROI_INQUEUE)
         return;
     op->flags |= PROI_INQUEUE;
-    proi_queue_push(&ep->ready, op);
+    proi_queue_push(proi_row(op)->lane == PROI_SENDS ? &ep->ready_sends : &ep->ready, op);
     ep->ready_count++;
 }
 
@@ -431,7 +437,7 @@ static bool epoll_reap(struct pro_loop *loop, struct proi_event *ret_event)
 {
     struct epoll *ep = state(loop);
     while (ep->limit > 0) {
-        struct pro_op *op = proi_queue_pop(&ep->ready);
+        struct pro_op *op = proi_queue_pop(ep->ready_sends.head ? &ep->ready_sends : &ep->ready);
         struct pro_handle *handle = op->owner.handle;
         ep->limit--;
         ep->ready_count--;
@@ -506,8 +512,8 @@ static int epoll_wait_turn(struct pro_loop *loop, uint64_t until)
 {
     struct epoll *ep = state(loop);
     int r = 0;
-    if (!ep->ready.head || ++ep->passed == PASSES) { /* else there is enough to do */
-        r = take_edges(loop, ep->ready.head ? 0 : until);
+    if (!has_ready(ep) || ++ep->passed == PASSES) { /* else there is enough to do */
+        r = take_edges(loop, has_ready(ep) ? 0 : until);
         loop->stats.waits++;
         ep->passed = 0;
     }
@@ -520,7 +526,7 @@ static bool epoll_spin(struct pro_loop *loop, uint64_t until)
 {
     const struct epoll *ep = state(loop);
     uint64_t now = proi_kernel_now(loop), end = now + loop->spin_ns;
-    for (end = end < until ? end : until; !ep->ready.head && !proi_post_pending(loop); now = proi_kernel_now(loop))
+    for (end = end < until ? end : until; !has_ready(ep) && !proi_post_pending(loop); now = proi_kernel_now(loop))
         if (now >= end || take_edges(loop, 0) < 0)
             return false;
     return true;
@@ -592,7 +598,7 @@ static int epoll_pollable(struct pro_loop *loop)
 
 static void epoll_pollable_arm(struct pro_loop *loop, uint64_t until)
 {
-    proi_embed_arm(&state(loop)->embed, state(loop)->ready.head ? 0 : until);
+    proi_embed_arm(&state(loop)->embed, has_ready(state(loop)) ? 0 : until);
 }
 
 const struct proi_backend proi_backend_epoll = {
