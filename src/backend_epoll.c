@@ -236,19 +236,38 @@ static int gather(const struct pro_op *op, struct iovec *iovs, size_t *ret_bytes
     return count;
 }
 
-static int do_send(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+/* Of what is in one piece, a call that has less to copy. */
+static bool one_piece(const struct pro_op *op, struct iovec *ret_iov)
+{
+    const struct pro_slice *slice = op->u.io.data;
+    const struct iovec *iov = op->u.io.data;
+    bool one = op->code == PROI_SEND ? op->u.io.size == 1 : !slice->next;
+    if (one)
+        *ret_iov = op->code == PROI_SEND ? *iov : (struct iovec){slice->data, slice->size};
+    return one;
+}
+
+static int send_pieces(const struct pro_op *op, int flags, size_t *ret_bytes)
 {
     struct iovec iovs[PROI_GATHER];
     struct msghdr message = {.msg_iov = op->u.io.data, .msg_iovlen = op->u.io.size};
-    struct pro_handle *handle = op->owner.handle;
-    size_t bytes = op->u.io.offset;
-    int more = op->flags & PROI_ALL ? MSG_MORE : 0;
     if (op->code == PROI_SEND_SLICES) {
         message.msg_iov = iovs;
-        message.msg_iovlen = (size_t)gather(op, iovs, &bytes);
-        more = bytes < op->u.io.offset ? MSG_MORE : 0;
+        message.msg_iovlen = (size_t)gather(op, iovs, ret_bytes);
+        flags |= *ret_bytes < op->u.io.offset ? MSG_MORE : 0;
     }
-    int n = result(sendmsg(handle->fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL | more));
+    return result(sendmsg(op->owner.handle->fd, &message, flags));
+}
+
+static int do_send(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
+{
+    struct pro_handle *handle = op->owner.handle;
+    size_t bytes = op->u.io.offset;
+    struct iovec iov;
+    int flags = MSG_DONTWAIT | MSG_NOSIGNAL | (op->flags & PROI_ALL ? MSG_MORE : 0);
+    bool one = one_piece(op, &iov);
+    int n =
+        one ? result(sendto(handle->fd, iov.iov_base, iov.iov_len, flags, NULL, 0)) : send_pieces(op, flags, &bytes);
     if (n > 0 && (size_t)n < bytes && handle->backend_flags & REGISTERED)
         handle->backend_flags |= NO_WRITE;
     return n;

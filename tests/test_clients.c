@@ -20,15 +20,15 @@
 
 #define CLIENTS 5
 
-ssize_t __real_sendmsg(int fd, const struct msghdr *message, int flags);
-ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags);
+ssize_t __real_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t length);
+ssize_t __wrap_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t length);
 
 static int refuse_error; /* 0: none */
 
-ssize_t __wrap_sendmsg(int fd, const struct msghdr *message, int flags)
+ssize_t __wrap_sendto(int fd, const void *data, size_t size, int flags, const struct sockaddr *to, socklen_t length)
 {
     errno = refuse_error;
-    return refuse_error ? -1 : __real_sendmsg(fd, message, flags);
+    return refuse_error ? -1 : __real_sendto(fd, data, size, flags, to, length);
 }
 
 /* A client, the far ends of its pipes, and what became of it. */
