@@ -171,7 +171,7 @@ def parse(arguments):
     mode.add_argument("--smoke", action="store_true", help="a moment of everything, to see that it works")
     mode.add_argument("--correct", action="store_true", help="only see whether the servers are right")
     mode.add_argument("--micro", action="store_true", help="the micro-benchmarks of the library")
-    mode.add_argument("--ablation", action="store_true", help="io_uring by hand with one knob turned, against itself")
+    mode.add_argument("--ablation", action="store_true", help="io_uring, by hand and the library, with one knob turned, against itself")
     mode.add_argument("--publish", action="store_true",
                       help="put the last run and the last ablation into the documents: marked tables, and charts")
     mode.add_argument("--list", action="store_true", help="the servers and workloads there are")

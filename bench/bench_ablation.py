@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: MIT
-"""What each knob of io_uring by hand gives: the server with one of them turned, against the server as it is tuned.
+"""What each knob of io_uring gives: a server with one of them turned, against the server as it is tuned. By hand, and
+the features of the library.
 
 All take turns within a round, and a ratio is of two runs of one round. Small frames are judged by the CPU time of the
 server, large ones by that of server and client, for work wanders between the two.
@@ -10,8 +11,8 @@ import os
 from bench_check import CPU, TOTAL, bootstrap
 from bench_run import LIMIT, Failed, correct, measure
 
-# what is said of it, the option
-KNOBS = (
+# what is said of it, the option of the server by hand
+BY_HAND = (
     ("COOP_TASKRUN in place of DEFER_TASKRUN", "--without defer-taskrun"),
     ("neither of the two", "--without defer-taskrun --without coop-taskrun"),
     ("one-shot receives", "--without multishot-receive"),
@@ -27,19 +28,34 @@ KNOBS = (
     ("min-wait of 10 \u00b5s", "--min-wait 10"),
     ("spinning before it sleeps", "--spin"),
 )
+# the same of the library's
+LIBRARY = (
+    ("without DEFER_TASKRUN", "--without defer_taskrun"),
+    ("without SUBMIT_ALL", "--without submit_all"),
+    ("a poll before every receive", "--without buffer_ring"),
+    ("one-shot receives", "--without recv_multishot"),
+    ("single accepts", "--without accept_multishot"),
+    ("a completion for every send", "--without skip_success"),
+    ("without a registered ring", "--without registered_ring"),
+    ("min-wait of 10 \u00b5s", "--min-wait 10us"),
+    ("spinning for 50 \u00b5s before it sleeps", "--spin 50us"),
+)
+OURS = "proactor_uring"
+KNOBS = tuple((what, LIMIT, option) for what, option in BY_HAND) + tuple(
+    (what, OURS, option) for what, option in LIBRARY)
 METRICS = {"W1": CPU, "W4": CPU, "W5": TOTAL, "W6": TOTAL, "W7": CPU}
 
 
 def run(bench, options, tell, results):
     """Prints the table and writes ablation.csv. Returns what failed."""
-    names = {option: LIMIT + " " + option for _, option in KNOBS}
+    names = [base + " " + option for _, base, option in KNOBS]
     failures = {}
-    for option, name in names.items():
+    for name in names:
         tell("is %s right?" % name)
         wrong = correct(bench, name, options.seed)
         if wrong:
             failures[name] = wrong
-    turns = [LIMIT] + [name for name in names.values() if name not in failures]
+    turns = [LIMIT, OURS] + [name for name in names if name not in failures]
     told = {}
     for workload in [workload for workload in METRICS if workload in (options.workloads or METRICS)]:
         metric, ratios = METRICS[workload], {}
@@ -52,34 +68,35 @@ def run(bench, options, tell, results):
             except Failed as failure:
                 failures[workload] = str(failure)
                 continue
-            for name in turns[1:]:
-                ratios.setdefault(name, []).append(figures[name] / figures[LIMIT])
+            for name in turns[2:]:
+                ratios.setdefault(name, []).append(figures[name] / figures[name.split()[0]])
         for name, values in ratios.items():
             told[name, workload] = bootstrap(values) + (len(values),)
-    write(results, names, told)
-    show(names, told)
+    write(results, told)
+    show(told)
     for what, why in failures.items():
         print("bench: %s: %s" % (what, why))
     return failures
 
 
-def write(results, names, told):
+def write(results, told):
     with open(os.path.join(results, "ablation.csv"), "w", newline="") as file:
         out = csv.writer(file)
         out.writerow(("knob", "option", "workload", "metric", "ratio", "low", "high", "rounds"))
-        for knob, option in KNOBS:
+        for knob, base, option in KNOBS:
+            name = base + " " + option
             for workload, metric in METRICS.items():
-                if (names[option], workload) in told:
-                    out.writerow((knob, option, workload, metric) + told[names[option], workload])
+                if (name, workload) in told:
+                    out.writerow((knob, name, workload, metric) + told[name, workload])
 
 
-def show(names, told):
+def show(told):
     workloads = [workload for workload in METRICS if any(workload == other for _, other in told)]
     print("\nCPU a request with the knob turned, of what it is as tuned (W5, W6: of server and client)")
-    print("%-42s%s" % ("", "".join("%-22s" % workload for workload in workloads)))
-    for knob, option in KNOBS:
-        cells = [told.get((names[option], workload)) for workload in workloads]
-        print("%-42s%s" % (knob, "".join("%-22s" % ("-" if not cell else "%.3f [%.3f, %.3f]" % cell[:3])
+    print("%-58s%s" % ("", "".join("%-22s" % workload for workload in workloads)))
+    for knob, base, option in KNOBS:
+        cells = [told.get((base + " " + option, workload)) for workload in workloads]
+        print("%-15s %-42s%s" % (base, knob, "".join("%-22s" % ("-" if not cell else "%.3f [%.3f, %.3f]" % cell[:3])
                                          for cell in cells)), flush=True)
 
 

@@ -116,10 +116,11 @@ class Bench:
         if not name.startswith("proactor"):
             program, *options = name.split()
             return [os.path.join(self.build, "bench", "serve_" + program), str(port)] + options
+        name, *options = name.split()
         backend = "epoll" if "epoll" in name else "io_uring"
         command = [self.reversed, "--listen", "0.0.0.0:%d" % port, "--backend", backend, "--log-level", "error",
                    "--idle-timeout", "3600s", "--threads", "2" if name.endswith("_2") else "1"]
-        return command + (["--spin", "50us"] if name.endswith("_spin") else [])
+        return command + (["--spin", "50us"] if name.endswith("_spin") else []) + options
 
 
 class Server:

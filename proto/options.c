@@ -46,6 +46,9 @@ const char options_help[] =
     "                            and the waking (0)\n"
     "  --min-wait TIME           a thread that sleeps waits this long for more work than one piece, on io_uring where\n"
     "                            the kernel can: fewer wakings when it is busy, later answers when it is not (0)\n"
+    "  --without FEATURE         leaves a feature of io_uring unused, by its name in the log, such as skip_success; "
+    "may\n"
+    "                            be given more than once\n"
     "  --log-level LEVEL         error, warn, info or debug (info)\n"
     "  --help, --version\n"
     "\n"
@@ -242,6 +245,22 @@ static const char *set_min_wait(struct options *o, const char *text)
     return options_moment(text, &o->min_wait_us);
 }
 
+static const char *set_without(struct options *o, const char *text)
+{
+    static const struct unit features[] = {
+        {"defer_taskrun", PRO_FEATURE_DEFER_TASKRUN},     {"single_issuer", PRO_FEATURE_SINGLE_ISSUER},
+        {"submit_all", PRO_FEATURE_SUBMIT_ALL},           {"buffer_ring", PRO_FEATURE_BUFFER_RING},
+        {"recv_multishot", PRO_FEATURE_RECV_MULTISHOT},   {"accept_multishot", PRO_FEATURE_ACCEPT_MULTISHOT},
+        {"skip_success", PRO_FEATURE_SKIP_SUCCESS},       {"min_wait", PRO_FEATURE_MIN_WAIT},
+        {"registered_ring", PRO_FEATURE_REGISTERED_RING},
+    };
+    const struct unit *feature = find_unit(text, features, sizeof features / sizeof features[0]);
+    if (!feature)
+        return "is no feature of io_uring that is known here, such as skip_success";
+    o->features_off |= feature->worth;
+    return NULL;
+}
+
 static const char *set_log_level(struct options *o, const char *text)
 {
     static const struct unit levels[] = {
@@ -263,7 +282,7 @@ static const struct row {
     {"--frame-timeout", set_frame}, {"--send-timeout", set_send},
     {"--drain-timeout", set_drain}, {"--high-water", set_high_water},
     {"--spin", set_spin},           {"--min-wait", set_min_wait},
-    {"--log-level", set_log_level},
+    {"--without", set_without},     {"--log-level", set_log_level},
 };
 
 /* ---- Command lines ---- */

@@ -41,6 +41,7 @@ struct options {
     uint32_t high_water;      /* bytes */
     uint64_t idle_ns, frame_ns, send_ns, drain_ns;
     uint32_t spin_us, min_wait_us; /* 0: off */
+    uint64_t features_off;         /* PRO_FEATURE_ bits */
 };
 
 /* argv[0] is skipped. On OPTIONS_ERROR the message is in `error`, escaped and on one line. */

@@ -125,6 +125,7 @@ static bool make_loop(struct server *server, struct worker *worker)
     config.backend = server->options.backend;
     config.spin_us = server->options.spin_us;
     config.min_wait_us = server->options.min_wait_us;
+    config.features_off = server->options.features_off;
     int error = pro_loop_new(&config, &worker->loop);
     if (!error)
         return true;

@@ -98,6 +98,9 @@ static void options_when_given_are_all_read(void **state)
     assert_int_equal(o.high_water, 5 << 20);
     assert_int_equal(o.spin_us, 50);
     assert_int_equal(o.min_wait_us, 10);
+    assert_int_equal(o.features_off, 0);
+    o = accept_line("--without skip_success --without=registered_ring");
+    assert_int_equal(o.features_off, PRO_FEATURE_SKIP_SUCCESS | PRO_FEATURE_REGISTERED_RING);
     assert_int_equal(o.log_level, LOG_DEBUG);
     assert_int_equal(accept_line("--threads auto").threads, 0);
     assert_int_equal(accept_line("--threads 2 --threads 4").threads, 4); /* the last one counts */
@@ -122,6 +125,7 @@ static void options_when_wrong_are_refused_by_name(void **state)
     refuse_line("--high-water 4294967295GiB", "--high-water 4294967295GiB: is too big");
     refuse_line("--high-water MiB", "--high-water MiB: is no number of bytes such as 65536, 64KiB or 1MiB");
     refuse_line("--spin 2s", "--spin 2s: must be from 0 to 1s, such as 50us");
+    refuse_line("--without luck", "--without luck: is no feature of io_uring that is known here, such as skip_success");
     refuse_line("--min-wait x", "--min-wait x: must be from 0 to 1s, such as 50us");
     refuse_line("--log-level", "--log-level: needs a value");
     refuse_line("--backend uring", "--backend uring: must be auto, io_uring or epoll");
@@ -154,7 +158,7 @@ static void options_when_help_is_among_them_ask_for_it(void **state)
     static const char *const names[] = {"--listen",        "--backend",      "--threads",       "--max-connections",
                                         "--max-frame",     "--idle-timeout", "--frame-timeout", "--send-timeout",
                                         "--drain-timeout", "--high-water",   "--log-level",     "--version",
-                                        "--help",          "--spin",         "--min-wait"};
+                                        "--help",          "--spin",         "--min-wait",      "--without"};
     for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
         assert_non_null(strstr(options_help, names[i]));
 }
@@ -444,6 +448,7 @@ static void options_when_random_are_read_or_refused_but_never_believed(void **st
                                         "--log-level",
                                         "--spin",
                                         "--min-wait",
+                                        "--without",
                                         "us",
                                         "=",
                                         "auto",
