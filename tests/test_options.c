@@ -99,8 +99,8 @@ static void options_when_given_are_all_read(void **state)
     assert_int_equal(o.spin_us, 50);
     assert_int_equal(o.min_wait_us, 10);
     assert_int_equal(o.features_off, 0);
-    o = accept_line("--without skip_success --without=registered_ring");
-    assert_int_equal(o.features_off, PRO_FEATURE_SKIP_SUCCESS | PRO_FEATURE_REGISTERED_RING);
+    struct options without = accept_line("--without skip_success --without=registered_ring");
+    assert_int_equal(without.features_off, PRO_FEATURE_SKIP_SUCCESS | PRO_FEATURE_REGISTERED_RING);
     assert_int_equal(o.log_level, LOG_DEBUG);
     assert_int_equal(accept_line("--threads auto").threads, 0);
     assert_int_equal(accept_line("--threads 2 --threads 4").threads, 4); /* the last one counts */
