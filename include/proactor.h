@@ -37,8 +37,9 @@
  *     abort.
  *  7. Buffers are lent. A receive may take its memory from a `struct pro_pool` at the moment the data is there, so
  *     an idle connection holds none. What it brings comes as slices, yours until returned, from any continuation,
- *     split or whole. A pool grows in slabs up to its limit and no handle holds more than its quota. A dry pool
- *     pauses receives and resumes them by itself; it is no error. A pool may outlive its loop.
+ *     split or whole. A pool grows in slabs up to its limit and no handle holds more than its quota. What it has
+ *     not needed for some seconds stays allocated, but its pages go back to the system. A dry pool pauses receives
+ *     and resumes them by itself; it is no error. A pool may outlive its loop.
  *  8. Credit. A multishot receive delivers at most the bytes it has credit for, and pauses at zero. A pause asked
  *     for is answered by one completion {0, PRO_MORE|PRO_PAUSED}, after which nothing comes until credit is given.
  *     While it is paused a receive into your own memory may be started on the same handle.
@@ -224,7 +225,8 @@ enum pro_backend_kind {
 };
 
 /* Memory for everything the library allocates. `align` is a power of two. `free` gets the size that was asked for.
- * Called on the loop's thread, and by whoever drops the last reference to a remote or a pool. */
+ * Called on the loop's thread, and by whoever drops the last reference to a remote or a pool. Pages that lie wholly in
+ * a pool's buffers may be discarded with madvise(2), MADV_DONTNEED. */
 struct pro_allocator {
     void *(*alloc)(void *context, size_t size, size_t align); /* NULL when there is none */
     void (*free)(void *context, void *memory, size_t size);
@@ -491,7 +493,8 @@ struct pro_pool_config {
 
 /* A pool whose memory comes from the allocator of `loop`. NULL config: the defaults. Nothing but bookkeeping is
  * allocated before the first receive. -EINVAL, -ENOMEM. The pool serves one loop at a time: this one, and once it is
- * gone, the next that receives from it. */
+ * gone, the next that receives from it. A loop that is run tidies its pools up about once a second while there is
+ * something to give back to the system; that is no operation, and an idle loop soon sleeps for good. */
 PRO_API int pro_pool_new(struct pro_loop *loop, const struct pro_pool_config *config, struct pro_pool **ret_pool);
 
 /* Frees the pool: at once, or, if slices are out, when the last is returned. No receive may be in flight on it. NULL
@@ -500,7 +503,7 @@ PRO_API void pro_pool_free(struct pro_pool *pool);
 
 struct pro_pool_stats {
     uint64_t buffer_size;  /* bytes */
-    uint64_t buffers;      /* allocated */
+    uint64_t buffers;      /* allocated, whether there are pages behind them or not */
     uint64_t buffers_lent; /* pinned by slices that are out */
     uint64_t slices_lent;
 };

@@ -83,6 +83,9 @@ struct proi_backend {
     void (*forget)(struct pro_loop *loop, struct pro_handle *handle);
     /* The pool will not be used on this loop any more: nothing is in flight on it. */
     void (*forget_pool)(struct pro_loop *loop, struct pro_pool *pool);
+    /* About once a second, while there may be memory to give back: the backend gives the pool what it has had of it for
+     * long without need. True if it should be asked again. NULL: it keeps no buffers. */
+    bool (*tidy_pool)(struct pro_loop *loop, struct pro_pool *pool);
 
     uint64_t (*now)(const struct pro_loop *loop); /* CLOCK_MONOTONIC, ns */
     /* A descriptor, the caller's, which ends wait() when written to as an eventfd; watched until fini. NULL: wait() looks

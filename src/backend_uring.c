@@ -56,7 +56,8 @@ enum {
     TAG_CANCEL = 1,  /* in the low bits of user_data */
     TAG_TRIED = 4,
     TAGS = 7,
-    ALARM = 1, /* no operation has these addresses */
+    DRAINED = 0, /* no operation has these addresses */
+    ALARM = 1,
     WAKER = 2,
     NOBODY = 3,
     STREAM_FROM = 32 * 1024,            /* bytes in one piece that make a handle one that streams, ... */
@@ -99,7 +100,10 @@ struct group {
     uint32_t level;   /* how many there should be, ... */
     uint32_t most;    /* ... and at most: others of the pool are for single receives */
     uint32_t stocked; /* the level it was last filled to: a shortage that many receives meet raises it once */
+    uint32_t first;   /* the level it began with, and falls back to */
+    uint32_t least;   /* that were filled when it was looked at, since the level was last lowered or left */
     uint16_t id;
+    bool keeps; /* a buffer was asked back and did not come, so it is not asked again until the level rises */
 };
 
 struct uring {
@@ -113,6 +117,8 @@ struct uring {
     struct proi_queue streams; /* receives that know of data and wait for their turn */
     uint32_t messages;         /* used since the last submission */
     uint32_t writes;           /* in flight, which may raise SIGPIPE */
+    uint32_t drains;           /* CQEs to come that take buffers back ... */
+    struct pro_pool *drained;  /* ... from this pool's ring; NULL: it has been forgotten */
     uint32_t min_wait_us;
     uint64_t alarm_at; /* UINT64_MAX: none stands */
     struct __kernel_timespec alarm;
@@ -322,6 +328,8 @@ static void fill(struct pro_pool *pool, struct group *group)
     int added = 0;
     int mask = io_uring_buf_ring_mask(group->entries);
     group->stocked = group->level;
+    if (group->filled < group->least)
+        group->least = group->filled;
     while (group->filled < group->level) {
         struct pro_buffer *buffer = proi_pool_take(pool);
         if (!buffer)
@@ -367,8 +375,77 @@ static void open_group(struct pro_loop *loop, struct pro_pool *pool)
     io_uring_buf_ring_init(ring);
     uint32_t level = FIRST_LEVEL < pool->max_buffers ? FIRST_LEVEL : pool->max_buffers;
     uint32_t most = pool->max_buffers > 2 * level ? pool->max_buffers / 2 : level;
-    *group = (struct group){.ring = ring, .entries = entries, .level = level, .most = most, .id = reg.bgid};
+    *group = (struct group){.ring = ring, .entries = entries, .level = level, .first = level, .most = most};
+    group->id = reg.bgid;
+    pool->keep += level;
     pool->backend_state = group;
+}
+
+/* Takes `count` buffers back from the ring, if it can. Only the kernel may: it takes them off at any time, and where it
+ * gave up polling for a receive, a thread of its own holds one and writes to it. So it is asked to read something into
+ * them, namely from a counter that has as much, and says which they were. That is done when submit() returns, and
+ * nothing is left in the queue for a ring of another pool with the same number. */
+static void drain(struct uring *u, struct pro_pool *pool, uint32_t count)
+{
+    struct group *group = pool->backend_state;
+    struct io_uring_sq *sq = &u->ring.sq;
+    uint32_t room = io_uring_sq_space_left(&u->ring);
+    if (u->drains > 0 || io_uring_sq_ready(&u->ring) > 0)
+        return;
+    count = count < room ? count : room;
+    int fd = eventfd(count, EFD_CLOEXEC | EFD_NONBLOCK | EFD_SEMAPHORE);
+    group->keeps = fd < 0;
+    if (fd < 0)
+        return;
+    for (uint32_t i = 0; i < count; i++) {
+        struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+        io_uring_prep_read(sqe, fd, NULL, sizeof(uint64_t), PRO_STREAM);
+        sqe->flags |= IOSQE_BUFFER_SELECT;
+        sqe->buf_group = group->id;
+        sqe->user_data = DRAINED;
+    }
+    u->drained = pool;
+    u->drains = count;
+    submit(u);
+    for (unsigned at = *sq->khead; at != sq->sqe_tail; at++) {
+        io_uring_prep_nop(&sq->sqes[at & sq->ring_mask]); /* which the kernel did not take */
+        sq->sqes[at & sq->ring_mask].user_data = DRAINED;
+    }
+    close(fd);
+}
+
+static void on_drained(struct uring *u, const struct io_uring_cqe *cqe)
+{
+    proi_assert(u->drains > 0);
+    u->drains--;
+    struct pro_pool *pool = u->drained;
+    struct group *group = pool ? pool->backend_state : NULL;
+    if (!group)
+        return;
+    if (!(cqe->flags & IORING_CQE_F_BUFFER)) {
+        group->keeps = true;
+        return;
+    }
+    group->filled--;
+    proi_pool_chill(proi_pool_buffer(pool, cqe->flags >> IORING_CQE_BUFFER_SHIFT));
+    proi_pool_wake(pool);
+}
+
+/* A level of which less than a quarter was used at a time since the last call falls to twice what was. A shortage raises
+ * it again, so a wrong guess costs little. */
+static bool uring_tidy_pool(struct pro_loop *loop, struct pro_pool *pool)
+{
+    struct group *group = pool->backend_state;
+    if (!group)
+        return false;
+    uint32_t used = group->level - (group->least < group->level ? group->least : group->level);
+    if (used < group->level / 4 && group->level > group->first)
+        group->level = 2 * used > group->first ? 2 * used : group->first;
+    group->least = group->level;
+    bool more = group->filled > group->level && !group->keeps;
+    if (more)
+        drain(state(loop), pool, group->filled - group->level);
+    return group->level > group->first || more;
 }
 
 static void uring_forget_pool(struct pro_loop *loop, struct pro_pool *pool)
@@ -379,7 +456,10 @@ static void uring_forget_pool(struct pro_loop *loop, struct pro_pool *pool)
         return;
     if (*loop->guard) /* a forked child shares the parent's ring */
         io_uring_unregister_buf_ring(&u->ring, group->id);
+    if (u->drained == pool)
+        u->drained = NULL;
     proi_pool_reclaim(pool);
+    pool->keep -= group->first;
     proi_free(&loop->allocator, group->ring, ring_size(group->entries));
     proi_free(&loop->allocator, group, sizeof *group);
     pool->backend_state = NULL;
@@ -419,6 +499,8 @@ static struct pro_slice *received(struct pro_op *op, int res, unsigned flags)
         buffer = proi_pool_buffer(pool, flags >> IORING_CQE_BUFFER_SHIFT);
         group->filled--;
     } else if (group && res == -ENOBUFS && group->level == group->stocked && group->level < group->most) {
+        group->least = 0;
+        group->keeps = false;
         group->level = group->level * 2 < group->most ? group->level * 2 : group->most;
     }
     op->u.stream.reserved = 0;
@@ -633,8 +715,11 @@ static bool on_cqe(struct pro_loop *loop, const struct io_uring_cqe *cqe, struct
         u->waker_armed = cqe->flags & IORING_CQE_F_MORE;
     if (data == ALARM)
         u->alarm_at = UINT64_MAX;
-    if (!op)
+    if (!op) {
+        if (data == DRAINED)
+            on_drained(u, cqe);
         return false;
+    }
     if (data & TAG_CANCEL)
         return on_cancel(loop, op, cqe->res, ret_event);
     if (receives_on(op, cqe)) { /* what most of them say, without what the others need */
@@ -1056,6 +1141,7 @@ const struct proi_backend proi_backend_uring = {
     .reap = uring_reap,
     .forget = uring_forget,
     .forget_pool = uring_forget_pool,
+    .tidy_pool = uring_tidy_pool,
     .now = proi_kernel_now,
     .waker = uring_waker,
     .pollable = uring_pollable,

@@ -33,6 +33,8 @@ enum {
     RETRY_NS = 1000 * 1000,          /* when the kernel has no memory for submissions */
     FEW = 16,                        /* results: a kernel that has more to tell tells more at a time */
     PATIENCE_NS = 100 * 1000 * 1000, /* for which deadlines wait while there are results */
+    TIDY_NS = 1100 * 1000 * 1000,    /* for which pool memory is not needed before it is given back; a far time for the
+                                        backend of io_uring, where that costs less */
 };
 
 /* --- memory, description, guard ------------------------------------------------------------------------------- */
@@ -129,6 +131,7 @@ int pro_loop_new(const struct pro_config *config, struct pro_loop **ret_loop)
     }
     loop->spin_ns = loop->backend->spin ? (uint64_t)c.spin_us * 1000 : 0;
     loop->now = loop->backend->now(loop);
+    loop->tidy_at = PRO_NEVER;
     proi_wheel_init(&loop->wheel, loop->now);
     proi_braid_init(&loop->completions);
     *ret_loop = loop;
@@ -605,6 +608,28 @@ static enum due lose_patience(struct pro_loop *loop, enum due due)
     return due;
 }
 
+static void tidy(struct pro_loop *loop)
+{
+    loop->tidy_at = PRO_NEVER;
+    for (struct pro_pool *pool = loop->pools; pool; pool = pool->next) {
+        bool more = loop->backend->tidy_pool && loop->backend->tidy_pool(loop, pool);
+        if (proi_pool_tidy(pool) || more)
+            loop->tidy_at = loop->now + TIDY_NS;
+    }
+}
+
+/* When it must be awake: for what is in the wheel, and to tidy up. That is no operation and ends by itself. Whether there
+ * is something to tidy is asked here, where the loop has time, and not where buffers come and go. */
+static uint64_t next_due(struct pro_loop *loop)
+{
+    if (loop->tidy_at == PRO_NEVER)
+        for (const struct pro_pool *pool = loop->pools; pool; pool = pool->next)
+            if (proi_pool_untidy(pool))
+                loop->tidy_at = loop->now + TIDY_NS;
+    uint64_t next = proi_wheel_next(&loop->wheel);
+    return next < loop->tidy_at ? next : loop->tidy_at;
+}
+
 /* Returns how many continuations ran, at least 1 if it was woken, or a negative errno. */
 static int turn(struct pro_loop *loop, bool wait)
 {
@@ -613,7 +638,7 @@ static int turn(struct pro_loop *loop, bool wait)
     bool flushed = flush(loop);
     loop->stats.turns++;
     if (wait && !woken && !proi_braid_count(&loop->completions) && !loop->stopping)
-        until = flushed ? proi_wheel_next(&loop->wheel) : loop->now + RETRY_NS;
+        until = flushed ? next_due(loop) : loop->now + RETRY_NS;
     if (until && loop->spin_ns && loop->backend->spin(loop, until))
         until = 0;
     if (until && !proi_post_sleep(loop)) /* after the spin, which saves posters the write to the waker */
@@ -623,6 +648,8 @@ static int turn(struct pro_loop *loop, bool wait)
         return r;
     loop->now = loop->backend->now(loop);
     woken |= proi_post_take(loop);
+    if (loop->now >= loop->tidy_at)
+        tidy(loop);
     expire(loop, DUE_TIMERS);
     if (!loop->wheel.due.head)
         loop->overdue_since = 0;
@@ -642,7 +669,7 @@ static bool alive(const struct pro_loop *loop)
 static void rest(struct pro_loop *loop)
 {
     bool idle = !proi_braid_count(&loop->completions) && !loop->submissions.head && proi_post_sleep(loop);
-    loop->backend->pollable_arm(loop, idle ? proi_wheel_next(&loop->wheel) : 0);
+    loop->backend->pollable_arm(loop, idle ? next_due(loop) : 0);
 }
 
 int pro_run(struct pro_loop *loop, enum pro_run_mode mode)

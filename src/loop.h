@@ -19,7 +19,8 @@ struct pro_loop {
     uint32_t turn_completions, turn_bytes; /* bounds of a turn */
     uint32_t bytes;                        /* received in this turn */
     uint64_t now;
-    uint64_t spin_ns;       /* 0: it goes to sleep at once */
+    uint64_t spin_ns; /* 0: it goes to sleep at once */
+    uint64_t tidy_at; /* when its pools give back what they do not need; PRO_NEVER: there is nothing to look for */
     uint64_t overdue_since; /* deadlines that have passed wait for results; 0: none does */
     uint64_t background;    /* operations in flight that do not keep pro_run */
     int accepted;           /* the descriptor that a continuation is being handed, or -1 */

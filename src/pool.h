@@ -20,15 +20,22 @@ struct pro_buffer {
     struct pro_account *account;
     struct pro_buffer *next; /* free ones */
     uint32_t references;     /* slices */
-    uint32_t filled;         /* bytes from the front that slices were cut from */
+    uint32_t filled;         /* bytes from the front that slices were cut from; of a free one see below */
     uint32_t id;
     struct pro_account own; /* spare */
+};
+
+/* buffer->filled of free ones that have a past; that of the others is 0. */
+enum {
+    PROI_BUFFER_IDLE = 1 << 30, /* it was free when the pool was last tidied, and has not been taken since */
+    PROI_BUFFER_COLD = 1 << 29, /* among the cold ones */
 };
 
 /* One allocation: the slab, its buffers' and slices' descriptors. The bytes are another, so that they are aligned. */
 struct proi_slab {
     uint8_t *data;
     size_t data_size, size;
+    uint32_t count, cold; /* buffers, and those of them that are cold */
     struct pro_slice *slices;
     struct pro_buffer buffers[];
 };
@@ -38,6 +45,7 @@ struct pro_pool {
     struct pro_pool *next;   /* of the loop */
     void *backend_state;     /* the backend's, while loop is set */
     struct pro_buffer *free; /* last in, first out: the warmest */
+    struct pro_buffer *cold; /* free ones as well, without memory behind them: new, or given back to the system */
     struct pro_account *accounts;
     struct pro_slice *slices; /* free descriptors */
     struct pro_op *starved;   /* receives that wait for a buffer, in order */
@@ -45,6 +53,8 @@ struct pro_pool {
     uint32_t slab_count, slab_max;
     uint32_t buffer_size, slab_shift, max_buffers, quota;
     uint32_t buffers; /* allocated */
+    uint32_t warm;    /* those that are not cold, ... */
+    uint32_t keep;    /* ... of which so many stay for good */
     uint32_t lent;    /* pinned by slices */
     uint32_t slices_lent;
     uint32_t receives; /* operations in flight on it */
@@ -70,8 +80,21 @@ uint32_t proi_pool_room(const struct pro_pool *pool, const struct pro_handle *ha
 /* How many bytes may arrive for it, in pieces of any size, before that is exceeded; 0: only one piece at a time. */
 uint32_t proi_pool_window(const struct pro_pool *pool, const struct pro_handle *handle);
 
-/* One more slab, or as many buffers of one as the limit leaves. False if none. */
+/* One more free buffer: a cold one, for which there may have to be one more slab first, or as many buffers of one as the
+ * limit leaves. False if none. */
 bool proi_pool_grow(struct pro_pool *pool);
+
+/* Whether it has buffers that may turn out to be more than it needs. */
+static inline bool proi_pool_untidy(const struct pro_pool *pool)
+{
+    return pool->warm > pool->keep && pool->free;
+}
+
+/* A free buffer that is in no list becomes a cold one: its memory goes back to the system. */
+void proi_pool_chill(struct pro_buffer *buffer);
+
+/* Gives back to the system what was free all the time since the last call. True if there may be more the next time. */
+bool proi_pool_tidy(struct pro_pool *pool);
 
 /* Whether there is a buffer to take, after growing if need be. */
 static inline bool proi_pool_stock(struct pro_pool *pool)
