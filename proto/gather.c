@@ -24,6 +24,8 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "check.h"
 #include "frame.h"
@@ -73,6 +75,8 @@ static struct gather_chunk *spare_pop(struct gather_cache *cache, uint32_t order
         return NULL;
     cache->spare[order] = chunk->write.node.next ? chunk_of(chunk->write.node.next) : NULL;
     cache->spare_bytes -= (uint32_t)SMALLEST << order;
+    if (--cache->count[order] < cache->least[order])
+        cache->least[order] = cache->count[order];
     return chunk;
 }
 
@@ -96,14 +100,38 @@ static void chunk_free(struct gather_chunk *chunk)
     uint32_t bytes = (uint32_t)SMALLEST << chunk->order;
     CHECK(cache->out > 0);
     cache->out--;
-    if (cache->spare_bytes + bytes > SPARE_BYTES_MOST) {
+    if (!cache->watched || cache->spare_bytes + bytes > SPARE_BYTES_MOST) {
         free(chunk);
         return;
     }
     struct gather_chunk **first = &cache->spare[chunk->order];
     chunk->write.node = (struct pro_slice){.next = *first ? &(*first)->write.node : NULL, .charge = IS_CHUNK};
     *first = chunk;
+    cache->count[chunk->order]++;
     cache->spare_bytes += bytes;
+}
+
+/* Frees it for good. The allocator may keep what lies below something that is in use, so the pages go first. */
+static void chunk_drop(struct gather_chunk *chunk)
+{
+    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)chunk->bytes;
+    uintptr_t end = (uintptr_t)chunk + ((uintptr_t)SMALLEST << chunk->order);
+    begin = (begin + page - 1) / page * page;
+    end = end / page * page;
+    if (begin < end)
+        (void)madvise((void *)begin, end - begin, MADV_DONTNEED);
+    free(chunk);
+}
+
+bool gather_cache_trim(struct gather_cache *cache)
+{
+    for (uint32_t order = 0; order < GATHER_ORDERS; order++) {
+        for (uint32_t unused = cache->least[order]; unused > 0; unused--)
+            chunk_drop(spare_pop(cache, order));
+        cache->least[order] = cache->count[order];
+    }
+    cache->watched = cache->spare_bytes > 0;
+    return cache->watched;
 }
 
 void gather_cache_clear(struct gather_cache *cache)

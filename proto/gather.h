@@ -24,12 +24,16 @@
 struct gather_chunk;
 
 /* Chunks that are not in use, by size, kept so that a steady flow of frames that slices cut in two allocates nothing.
- * It outlives every gather and every answer that drew on it. All zero bytes is empty. */
+ * What a burst left is freed by gather_cache_trim. It outlives every gather and every answer that drew on it. All zero
+ * bytes is empty. */
 #define GATHER_ORDERS 10 /* of 256 bytes, 512, ... 128 KiB */
 struct gather_cache {
     struct gather_chunk *spare[GATHER_ORDERS];
+    uint16_t count[GATHER_ORDERS]; /* of them */
+    uint16_t least[GATHER_ORDERS]; /* that there were since the last trim */
     uint32_t spare_bytes;
     uint32_t out; /* chunks that are held or being sent */
+    bool watched; /* its holder will call gather_cache_trim; else nothing is kept */
 };
 
 /* All zero bytes holds nothing. */
@@ -54,6 +58,10 @@ int gather_answer(struct gather *gather, struct gather_cache *cache, struct pro_
 
 /* Drops what is held. */
 void gather_drop(struct gather *gather);
+
+/* Frees the chunks that were spare all the time since the last call. True if others are left; else the cache is no
+ * longer watched. */
+bool gather_cache_trim(struct gather_cache *cache);
 
 /* Frees the spare chunks. None may be out. */
 void gather_cache_clear(struct gather_cache *cache);

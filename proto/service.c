@@ -47,6 +47,7 @@
 #define LAST_MOST_NS    (250 * MILLISECOND) /* for the whole backlog, if more and more come */
 #define SCARCE_NS       (10 * MILLISECOND)  /* for one that a poll has seen */
 #define LINGER_NS       (5000 * MILLISECOND)
+#define TRIM_NS         (1000 * MILLISECOND)
 #define LINGER_BYTES    (UINT64_C(64) << 20)
 #define MANY_ROOM       8192 /* twice the backlog that the system allows unless told otherwise */
 #define MANY_HYSTERESIS 1024
@@ -235,6 +236,25 @@ void service_left(struct service *service)
 {
     service->counters.open--;
     adjust(service);
+}
+
+/* ---- Memory that was needed for a while ---- */
+
+static void on_trim(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+{
+    struct service *service = PRO_CONTAINER_OF(op, struct service, trim);
+    if (r.res == 0 && gather_cache_trim(&service->cache))
+        service_drew(service);
+}
+
+/* A timer, but only while there is something to look after: an idle server sleeps. */
+void service_drew(struct service *service)
+{
+    if (pro_op_in_flight(&service->trim))
+        return;
+    service->cache.watched = true;
+    pro_op_background(&service->trim);
+    pro_timer_after(service->loop, &service->trim, TRIM_NS, on_trim);
 }
 
 /* ---- Listeners ---- */

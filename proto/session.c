@@ -250,6 +250,7 @@ static int hold(struct session *session, struct pro_slice **slice, const struct 
             return 0;
         }
     }
+    service_drew(session->service);
     return gather_copy(&session->gather, &session->service->cache, payload, size, frame_left(&session->parser));
 }
 
@@ -270,6 +271,7 @@ static int complete(struct session *session, struct pro_slice **slice, uint8_t *
             *slice = behind;
         }
     }
+    service_drew(session->service);
     int error = taken ? 0 : gather_copy(&session->gather, cache, payload, size, 0);
     return error ? error : gather_answer(&session->gather, cache, &session->stream, frame_length(&session->parser));
 }

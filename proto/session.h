@@ -34,6 +34,7 @@ struct service {
     struct service_config config;
     struct pro_stream_config stream_config;
     struct gather_cache cache;
+    struct pro_op trim; /* of the cache, while it may hold something */
     struct service_counters counters;
     struct session *sessions;
 
@@ -61,6 +62,9 @@ void session_drain(struct session *session);
 
 /* Resets it. */
 void session_cut(struct session *session);
+
+/* Called by a session that drew on the cache: what that keeps without need is freed after a while. */
+void service_drew(struct service *service);
 
 /* Called by a session that is closed; its memory is gone then. */
 void service_left(struct service *service);

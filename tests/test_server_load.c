@@ -268,6 +268,23 @@ static void server_when_given_few_descriptors_limits_itself(void **state)
 
 /* ---- Memory ---- */
 
+/* The frames of `t` again and again to all, until nobody takes any more, for a while. */
+static void stuff_all(const int *fds, unsigned count, const struct traffic *t)
+{
+    size_t sent[12] = {0};
+    assert_true(count <= 12);
+    for (unsigned idle = 0; idle < 20; idle++) {
+        for (unsigned i = 0; i < count; i++) {
+            for (ssize_t n; (n = send(fds[i], t->request + sent[i] % t->request_size,
+                                      t->request_size - sent[i] % t->request_size, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0;) {
+                sent[i] += (size_t)n;
+                idle = 0;
+            }
+        }
+        usleep(10000);
+    }
+}
+
 static void memory_when_peers_never_read_is_bounded(void **state)
 {
     struct world *w = *state;
@@ -281,19 +298,9 @@ static void memory_when_peers_never_read_is_bounded(void **state)
     uint64_t before = server_rss(s);
     print_message("# idle: %llu KiB\n", (unsigned long long)before / 1024);
     int fds[12];
-    size_t sent[12] = {0};
     for (unsigned i = 0; i < 12; i++)
         fds[i] = peer_connect(w, s);
-    for (unsigned idle = 0; idle < 20; idle++) { /* until nobody takes any more, for a while */
-        for (unsigned i = 0; i < 12; i++) {
-            for (ssize_t n; (n = send(fds[i], t.request + sent[i] % t.request_size,
-                                      t.request_size - sent[i] % t.request_size, MSG_DONTWAIT | MSG_NOSIGNAL)) > 0;) {
-                sent[i] += (size_t)n;
-                idle = 0;
-            }
-        }
-        usleep(10000);
-    }
+    stuff_all(fds, 12, &t);
     assert_int_equal(server_counter(s, "pauses") >= 12, 1);
     assert_serves(w, s); /* the others do not notice */
     /* Of each at most the quota: 1 MiB owed, and what a pause and a frame under way can add, 24 buffers of 64 KiB. The
@@ -304,6 +311,36 @@ static void memory_when_peers_never_read_is_bounded(void **state)
         peer_reset(w, fds[i]);
     server_await(s, "open", 0);
     server_await(s, "lent", 0);
+    assert_int_equal(server_stop(s, SIGTERM), 0);
+}
+
+/* Of what the server rose by, at most a quarter stays; it has ten seconds, of which it needs two or three. */
+static void memory_after_a_burst_falls_back(void **state)
+{
+    struct world *w = *state;
+    struct server *s = server_start(w, NULL);
+    struct traffic t;
+    unsigned seed = 19;
+    int fds[8];
+    traffic_init(w, &t, 16 * 100004);
+    for (unsigned i = 0; i < 16; i++)
+        traffic_add(&t, 99999, &seed);
+    assert_serves(w, s);
+    uint64_t before = server_rss(s);
+    for (unsigned i = 0; i < 8; i++)
+        fds[i] = peer_connect(w, s);
+    stuff_all(fds, 8, &t);
+    uint64_t rise = server_rss(s) - before;
+    assert_true(!MEASURED || rise > 2 * MIB);
+    for (unsigned i = 0; i < 8; i++)
+        peer_reset(w, fds[i]);
+    server_await(s, "open", 0);
+    server_await(s, "lent", 0);
+    for (unsigned tries = 0; tries < 100 && MEASURED && server_rss(s) > before + rise / 4; tries++)
+        usleep(100000);
+    print_message("# the burst rose by %llu KiB\n", (unsigned long long)rise / 1024);
+    assert_memory_below(s, before, rise / 4, "after a burst");
+    assert_serves(w, s);
     assert_int_equal(server_stop(s, SIGTERM), 0);
 }
 
@@ -352,7 +389,7 @@ static void memory_when_headers_only_are_sent_is_that_of_idle_peers(void **state
     uint64_t before = server_rss(s), bytes = server_counter(s, "bytes");
     for (unsigned i = 0; i < 1000; i++) {
         peer_send(peer_connect(w, s), "99999", 1 + i % 5);
-        if (i % 20 == 19) /* all at once, each would need a buffer for a moment, and the pool does not shrink */
+        if (i % 20 == 19) /* all at once, each would need a buffer for a moment */
             server_await(s, "bytes", bytes + (i + 1) * 3);
     }
     server_await(s, "open", 1000);
@@ -444,6 +481,7 @@ int main(int argc, char **argv)
         SERVER_TEST(accept_when_out_of_descriptors_rests_and_recovers),
         SERVER_TEST(server_when_given_few_descriptors_limits_itself),
         SERVER_TEST(memory_when_peers_never_read_is_bounded),
+        SERVER_TEST(memory_after_a_burst_falls_back),
         SERVER_TEST(memory_when_a_thousand_stall_inside_a_frame_is_about_their_bytes),
         SERVER_TEST(memory_when_a_thousand_are_idle_is_small),
         SERVER_TEST(memory_when_headers_only_are_sent_is_that_of_idle_peers),
