@@ -370,6 +370,42 @@ static void header_when_next_to_any_limit_is_judged_exactly(void **state)
     }
 }
 
+/* `length` in a chunk that has `size` bytes of payload: all of the frame is taken, or what is there of it. */
+static void check_whole_frame(uint32_t length, uint32_t max, uint32_t size)
+{
+    uint8_t *chunk = guard.start;
+    struct frame_parser p;
+    struct frame_span span;
+    char header[12];
+    bool good = length >= 1 && length <= max, whole = good && size >= length;
+
+    snprintf(header, sizeof(header), "%05u", length);
+    memcpy(chunk, header, FRAME_HEADER_SIZE);
+    frame_parser_init(&p, max);
+    enum frame_status status = frame_parse(&p, chunk, FRAME_HEADER_SIZE + size, &span);
+    assert_int_equal(status, !good ? FRAME_BAD : whole ? FRAME_READY : FRAME_NEED_MORE);
+    assert_int_equal(span.skipped, 0);
+    assert_int_equal(span.header, good ? FRAME_HEADER_SIZE : FRAME_HEADER_SIZE - 1);
+    assert_int_equal(span.payload, !good ? 0 : whole ? length : size);
+    assert_int_equal(frame_offset(&p), span.header + span.payload);
+    assert_int_equal(frame_length(&p), good ? length : 0);
+    assert_int_equal(frame_left(&p), good && !whole ? length - size : 0);
+    assert_int_equal(frame_parser_between(&p), whole);
+}
+
+static void header_when_any_of_100000_stands_before_its_payload_is_judged_alike(void **state)
+{
+    (void)state;
+    for (uint32_t length = 0; length <= FRAME_PAYLOAD_MAX; length++) {
+        uint32_t max = length > 0 ? length : FRAME_PAYLOAD_MAX, less = length > 1 ? length - 1 : 1;
+
+        check_whole_frame(length, max, length);
+        check_whole_frame(length, max, length + 1);
+        check_whole_frame(length, max, length > 0 ? length - 1 : 0);
+        check_whole_frame(length, less, length + 1);
+    }
+}
+
 static void header_when_a_byte_is_no_digit_is_refused_there(void **state)
 {
     (void)state;
@@ -389,6 +425,29 @@ static void header_when_a_byte_is_no_digit_is_refused_there(void **state)
             for (size_t i = 0; i < 11; i++)
                 check_cuts(stream, 11, 99999, (struct cuts){.mask = (uint64_t)1 << i});
             check_cuts(stream, 11, 99999, (struct cuts){.every = 1});
+        }
+    }
+}
+
+/* Behind the header there is as much as any length asks for: what is no digit must not pass for a larger one. */
+static void header_when_a_byte_is_no_digit_is_refused_though_a_payload_follows(void **state)
+{
+    (void)state;
+    static uint8_t stream[FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX];
+    for (size_t at = 0; at < FRAME_HEADER_SIZE; at++) {
+        for (int byte = 0; byte < 256; byte++) {
+            bool line_end = at == 0 && (byte == '\r' || byte == '\n');
+            struct frame_parser p;
+            struct frame_span span;
+
+            if ((byte >= '0' && byte <= '9') || line_end)
+                continue;
+            memcpy(stream, "00000", FRAME_HEADER_SIZE);
+            stream[at] = (uint8_t)byte;
+            frame_parser_init(&p, FRAME_PAYLOAD_MAX);
+            assert_int_equal(frame_parse(&p, stream, sizeof(stream), &span), FRAME_BAD);
+            assert_int_equal(frame_reason(&p), FRAME_REASON_NOT_DIGIT);
+            assert_int_equal(frame_offset(&p), at);
         }
     }
 }
@@ -727,7 +786,9 @@ int main(void)
         cmocka_unit_test(offset_when_past_4_gib_is_exact),
         cmocka_unit_test(header_when_any_of_100000_is_judged_by_the_limit),
         cmocka_unit_test(header_when_next_to_any_limit_is_judged_exactly),
+        cmocka_unit_test(header_when_any_of_100000_stands_before_its_payload_is_judged_alike),
         cmocka_unit_test(header_when_a_byte_is_no_digit_is_refused_there),
+        cmocka_unit_test(header_when_a_byte_is_no_digit_is_refused_though_a_payload_follows),
         cmocka_unit_test(stream_when_cut_in_every_way_is_understood_alike),
         cmocka_unit_test(stream_when_random_is_understood_as_the_oracle_does),
         cmocka_unit_test(header_when_written_is_five_digits),
