@@ -489,6 +489,27 @@ static void c05_deadlines_of_many_when_their_data_is_there_spare_it(void **state
     }
 }
 
+/* The socket is full before it begins: it is tried in vain, and the next ones wait without. */
+static void c05_send_when_there_is_no_room_to_begin_with_ends_late(void **state)
+{
+    struct world *w = *state;
+    int far;
+    struct pro_handle *near = world_unix(w, &far);
+    struct record *r = world_record(w);
+    char *bytes = world_alloc(w, 65536);
+    int n;
+    for (size_t size = 65536; size > 0; size /= 2)
+        while ((n = pro_try_send(near, bytes, size)) != -EAGAIN)
+            assert_true(n > 0);
+    for (unsigned i = 1; i <= 3; i++) {
+        struct iovec iov = {bytes, 1};
+        pro_deadline(&r->op, pro_now(w->loop) + MS_NS);
+        pro_send(near, record_begin(r), &iov, 1, 0, on_record);
+        RUN_UNTIL(w, r->finals == i);
+        assert_int_equal(r->last.res, -ETIME);
+    }
+}
+
 static void deadline_in_the_past(struct scene *s)
 {
     scene_start(s);
@@ -741,6 +762,7 @@ int main(void)
         TEST(c05_deadline_of_any_kind_when_before_the_cancel_names_the_error),
         TEST(c05_queued_operation_when_late_leaves_the_one_before_it),
         TEST(c05_deadlines_when_many_are_each_kept),
+        TEST(c05_send_when_there_is_no_room_to_begin_with_ends_late),
         TEST(c05_deadlines_of_many_when_their_data_is_there_spare_it),
     };
     return RUN(tests);
