@@ -211,6 +211,24 @@ static bool read_threads(struct options *o, const char *text)
     return true;
 }
 
+static bool read_moment(const char *text, uint32_t *ret_us)
+{
+    const char *end;
+    double value;
+    if (!number_at(text, &value, &end))
+        return false;
+    if (strcmp(end, "ms") == 0)
+        value *= 1000;
+    else if (strcmp(end, "s") == 0)
+        value *= 1000000;
+    else if (strcmp(end, "us") != 0 && *end != '\0')
+        return false;
+    if (value > 1000000)
+        return false;
+    *ret_us = (uint32_t)value;
+    return true;
+}
+
 static bool read_level(struct options *o, const char *text)
 {
     static const char *const names[] = {"error", "warn", "info", "debug", NULL};
@@ -245,14 +263,22 @@ static bool read_value(struct options *o, int which, const char *text)
         return naive_duration(text, &o->drain_ns);
     case 9:
         return naive_size(text, 1, 1 << 30, &o->high_water);
+    case 10:
+        return read_moment(text, &o->spin_us);
+    case 11:
+        return read_moment(text, &o->min_wait_us);
     default:
         return read_level(o, text);
     }
 }
 
-static const char *const server_names[] = {"--listen",        "--backend",      "--threads",       "--max-connections",
-                                           "--max-frame",     "--idle-timeout", "--frame-timeout", "--send-timeout",
-                                           "--drain-timeout", "--high-water",   "--log-level",     NULL};
+static const char *const server_names[] = {"--listen",        "--backend",
+                                           "--threads",       "--max-connections",
+                                           "--max-frame",     "--idle-timeout",
+                                           "--frame-timeout", "--send-timeout",
+                                           "--drain-timeout", "--high-water",
+                                           "--spin",          "--min-wait",
+                                           "--log-level",     NULL};
 
 enum options_outcome naive_options(int argc, char *const argv[], struct options *ret)
 {

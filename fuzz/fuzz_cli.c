@@ -191,7 +191,8 @@ static bool same_options(const struct options *a, const struct options *b)
     bool same = a->listen_count == b->listen_count && a->backend == b->backend && a->log_level == b->log_level &&
                 a->threads == b->threads && a->max_connections == b->max_connections && a->max_frame == b->max_frame &&
                 a->high_water == b->high_water && a->idle_ns == b->idle_ns && a->frame_ns == b->frame_ns &&
-                a->send_ns == b->send_ns && a->drain_ns == b->drain_ns;
+                a->send_ns == b->send_ns && a->drain_ns == b->drain_ns && a->spin_us == b->spin_us &&
+                a->min_wait_us == b->min_wait_us;
     for (uint32_t i = 0; same && i < a->listen_count; i++)
         same = same_address(&a->listen[i], &b->listen[i]);
     return same;
@@ -257,6 +258,8 @@ static void write_options(const struct options *o, struct written *to)
     put_ms(to, "--frame-timeout", o->frame_ns);
     put_ms(to, "--send-timeout", o->send_ns);
     put_ms(to, "--drain-timeout", o->drain_ns);
+    put(to, "--spin=%" PRIu32 "us", o->spin_us);
+    put(to, "--min-wait=%" PRIu32, o->min_wait_us);
     REQUIRE((size_t)o->log_level < sizeof levels / sizeof levels[0]);
     put(to, "--log-level=%s", levels[o->log_level]);
 }
