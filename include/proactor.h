@@ -242,7 +242,7 @@ enum {
     PRO_FEATURE_BUFFER_RING = 1 << 3,    /* the kernel picks a buffer of the pool when data is there */
     PRO_FEATURE_RECV_MULTISHOT = 1 << 4, /* one request receives until its credit is used up (Linux 6.17) */
     PRO_FEATURE_ACCEPT_MULTISHOT = 1 << 5,
-    PRO_FEATURE_SKIP_SUCCESS = 1 << 6,        /* a send makes a completion only when it falls short */
+    PRO_FEATURE_SKIP_SUCCESS = 1 << 6,    /* a send makes a completion only when it falls short */
     PRO_FEATURE_MIN_WAIT = 1 << 7,        /* used if `min_wait_us` asks for it (Linux 6.12) */
     PRO_FEATURE_REGISTERED_RING = 1 << 8, /* from the first run on; a thread can have sixteen */
 };

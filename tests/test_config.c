@@ -78,9 +78,9 @@ static void smoke(struct world *w)
  * Features
  * ------------------------------------------------------------------------------------------------------------ */
 
-static const char *const feature_names[] = {"defer_taskrun",  "single_issuer",    "submit_all",   "buffer_ring",
-                                            "recv_multishot", "accept_multishot", "skip_success", "min_wait",
-                                            "registered_ring"};
+static const char *const feature_names[] = {"defer_taskrun", "single_issuer",  "submit_all",
+                                            "buffer_ring",   "recv_multishot", "accept_multishot",
+                                            "skip_success",  "min_wait",       "registered_ring"};
 enum { FEATURES = sizeof feature_names / sizeof feature_names[0] };
 
 static void every_feature_alone_can_be_missing(void **state)
