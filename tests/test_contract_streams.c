@@ -376,11 +376,14 @@ static uint64_t waits_for(struct world *w, struct stream *s, unsigned pieces)
     return after.waits - before.waits;
 }
 
-/* One that has streamed, and then brings small pieces as it did before, costs what it did before. */
+/* One that has streamed, and then brings small pieces as it did before, costs what it did before. (Epoll has no such mode,
+ * and asks the more rarely what is ready the more it has to try.) */
 static void c12_stream_when_its_pieces_are_small_again_is_as_before(void **state)
 {
     struct world *w = *state;
     struct stream *s = world_alloc(w, sizeof *s);
+    if (pro_loop_backend(w->loop) == PRO_BACKEND_EPOLL)
+        skip();
     stream_open(w, s);
     start(s, world_pool(w, NULL), PRO_UNLIMITED);
     waits_for(w, s, 1);
