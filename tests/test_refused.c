@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The kernel does not take what is submitted (it has no memory, or cannot keep more completions), and takes it later:
+ * until then nothing has been sent, whatever makes no completion. */
+#include "harness.h"
+
+#include <errno.h>
+#include <liburing.h>
+
+enum { MS_NS = 1000000, ENTRIES = 4, MANY = 20 };
+
+int __real_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned flags, void *arg, size_t size);
+int __wrap_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned flags, void *arg, size_t size);
+int __real_io_uring_submit(struct io_uring *ring);
+int __wrap_io_uring_submit(struct io_uring *ring);
+
+static int refusal; /* 0: none */
+
+int __wrap_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned flags, void *arg, size_t size)
+{
+    return refusal ? refusal : __real_io_uring_enter2(fd, submit, wait, flags, arg, size);
+}
+
+int __wrap_io_uring_submit(struct io_uring *ring)
+{
+    return refusal ? refusal : __real_io_uring_submit(ring);
+}
+
+/* An enter that is refused first, on io_uring. */
+static struct world *refusing(void **state)
+{
+    struct world *w = *state;
+    refusal = 0;
+    if (!world_is_uring(w))
+        skip();
+    world_turns(w, 1);
+    return w;
+}
+
+static void send_when_not_taken_is_not_sent(void **state)
+{
+    static const int errors[] = {-EAGAIN, -EBUSY, -ENOMEM, -EINTR};
+    struct world *w = refusing(state);
+    int far;
+    struct pro_handle *near = world_tcp(w, &far);
+    struct record *r = world_record(w);
+    char got[8];
+    for (unsigned i = 0; i < 4; i++) {
+        struct iovec iov = {(char[]){"hello"}, 5};
+        pro_send(near, record_begin(r), &iov, 1, 0, on_record);
+        refusal = errors[i];
+        world_turns(w, 5);
+        assert_int_equal(r->finals, i);
+        assert_int_equal(read_now(far, got, sizeof got), -EAGAIN);
+        refusal = 0;
+        RUN_UNTIL(w, r->finals == i + 1);
+        assert_int_equal(r->last.res, 5);
+        assert_int_equal(read_now(far, got, sizeof got), 5);
+        assert_memory_equal(got, "hello", 5);
+    }
+}
+
+/* Those for which the queue has no room are late in time; those in the queue end when the kernel has taken them. */
+static void sends_when_the_queue_is_full_are_late(void **state)
+{
+    struct world *w = refusing(state);
+    world_shut(w);
+    w->config.entries = ENTRIES;
+    world_open(w);
+    struct record *r[MANY];
+    struct iovec iov[MANY];
+    char byte = 0;
+    for (unsigned i = 0; i < MANY; i++) {
+        int far;
+        r[i] = world_record(w);
+        iov[i] = (struct iovec){&byte, 1};
+        pro_deadline(&r[i]->op, pro_now(w->loop) + MS_NS);
+        pro_send(world_tcp(w, &far), record_begin(r[i]), &iov[i], 1, 0, on_record);
+    }
+    refusal = -EAGAIN;
+    for (unsigned late = 0, i = 0; late < MANY - ENTRIES; i++) {
+        late = 0;
+        for (unsigned k = 0; k < MANY; k++)
+            late += r[k]->finals == 1 && r[k]->last.res == -ETIME;
+        world_turns(w, 1);
+        assert_true(i < 10000000);
+    }
+    refusal = 0;
+    for (unsigned i = 0; i < MANY; i++)
+        RUN_UNTIL(w, r[i]->finals == 1);
+}
+
+int main(void)
+{
+    static const struct CMUnitTest tests[] = {
+        TEST(send_when_not_taken_is_not_sent),
+        TEST(sends_when_the_queue_is_full_are_late),
+    };
+    return RUN(tests);
+}
