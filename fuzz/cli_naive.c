@@ -239,6 +239,20 @@ static bool read_level(struct options *o, const char *text)
     return true;
 }
 
+/* In the order of their bits. */
+const char *const naive_features[] = {
+    "defer_taskrun",    "single_issuer", "submit_all", "buffer_ring",     "recv_multishot",
+    "accept_multishot", "skip_success",  "min_wait",   "registered_ring", NULL};
+
+static bool read_without(struct options *o, const char *text)
+{
+    int which;
+    if (!one_of(text, naive_features, &which))
+        return false;
+    o->features_off |= UINT64_C(1) << which;
+    return true;
+}
+
 /* The value of an option, by its place in the list of names below. */
 static bool read_value(struct options *o, int which, const char *text)
 {
@@ -267,18 +281,17 @@ static bool read_value(struct options *o, int which, const char *text)
         return read_moment(text, &o->spin_us);
     case 11:
         return read_moment(text, &o->min_wait_us);
+    case 12:
+        return read_without(o, text);
     default:
         return read_level(o, text);
     }
 }
 
-static const char *const server_names[] = {"--listen",        "--backend",
-                                           "--threads",       "--max-connections",
-                                           "--max-frame",     "--idle-timeout",
-                                           "--frame-timeout", "--send-timeout",
-                                           "--drain-timeout", "--high-water",
-                                           "--spin",          "--min-wait",
-                                           "--log-level",     NULL};
+static const char *const server_names[] = {
+    "--listen",       "--backend",       "--threads",      "--max-connections", "--max-frame",
+    "--idle-timeout", "--frame-timeout", "--send-timeout", "--drain-timeout",   "--high-water",
+    "--spin",         "--min-wait",      "--without",      "--log-level",       NULL};
 
 enum options_outcome naive_options(int argc, char *const argv[], struct options *ret)
 {

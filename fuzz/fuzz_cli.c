@@ -24,7 +24,7 @@
 #include "cli_naive.h"
 #include "fuzz.h"
 
-#define WORDS_MOST 48
+#define WORDS_MOST 64
 #define TEXT_MOST  ((size_t)4096)
 #define UNTOUCHED  0x55
 #define LINE_ROOM  ((size_t)64 + sizeof(struct address))
@@ -192,7 +192,7 @@ static bool same_options(const struct options *a, const struct options *b)
                 a->threads == b->threads && a->max_connections == b->max_connections && a->max_frame == b->max_frame &&
                 a->high_water == b->high_water && a->idle_ns == b->idle_ns && a->frame_ns == b->frame_ns &&
                 a->send_ns == b->send_ns && a->drain_ns == b->drain_ns && a->spin_us == b->spin_us &&
-                a->min_wait_us == b->min_wait_us;
+                a->min_wait_us == b->min_wait_us && a->features_off == b->features_off;
     for (uint32_t i = 0; same && i < a->listen_count; i++)
         same = same_address(&a->listen[i], &b->listen[i]);
     return same;
@@ -260,6 +260,9 @@ static void write_options(const struct options *o, struct written *to)
     put_ms(to, "--drain-timeout", o->drain_ns);
     put(to, "--spin=%" PRIu32 "us", o->spin_us);
     put(to, "--min-wait=%" PRIu32, o->min_wait_us);
+    for (unsigned bit = 0; naive_features[bit]; bit++)
+        if (o->features_off & UINT64_C(1) << bit)
+            put(to, "--without=%s", naive_features[bit]);
     REQUIRE((size_t)o->log_level < sizeof levels / sizeof levels[0]);
     put(to, "--log-level=%s", levels[o->log_level]);
 }
