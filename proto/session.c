@@ -89,6 +89,13 @@ static struct session *session_of(struct pro_stream *stream)
     return PRO_CONTAINER_OF(stream, struct session, stream);
 }
 
+/* The streams of a service have a member of it in common. */
+static struct service *service_of(const struct session *session)
+{
+    struct pro_stream_config *common = (void *)(uintptr_t)pro_stream_config_of(&session->stream);
+    return PRO_CONTAINER_OF(common, struct service, stream_config);
+}
+
 /* ---- Endings ---- */
 
 /* A connection that was reset has no peer any more as far as getpeername goes, but SO_PEERNAME still knows it. It wants
@@ -128,7 +135,7 @@ static const char *name_peer(struct session *session, char out[ADDRESS_TEXT_SIZE
 __attribute__((format(printf, 3, 4))) static void session_end(struct session *session, enum service_ending ending,
                                                               const char *format, ...)
 {
-    struct service *service = session->service;
+    struct service *service = service_of(session);
     if (session->ended)
         return;
     session->ended = true;
@@ -145,6 +152,7 @@ __attribute__((format(printf, 3, 4))) static void session_end(struct session *se
                  (unsigned long long)frame_offset(&session->parser), reason);
     }
     gather_drop(&session->gather);
+    session->service = service; /* the stream is empty when it says that it is closed */
     pro_stream_close(&session->stream, endings[ending].how);
 }
 
@@ -156,7 +164,7 @@ static void end_by_error(struct session *session, int error)
 
 static void end_by_deadline(struct session *session)
 {
-    const struct service_config *config = &session->service->config;
+    const struct service_config *config = &service_of(session)->config;
     if (frame_parser_between(&session->parser))
         session_end(session, ENDED_IDLE, "no frame for %llu ms", (unsigned long long)(config->idle_ns / 1000000));
     else
@@ -177,23 +185,23 @@ static void end_by_bad_header(struct session *session, const uint8_t *bytes, siz
 static void set_read_deadline(struct session *session, uint64_t delay_ns)
 {
     if (delay_ns)
-        pro_stream_read_deadline(&session->stream, pro_now(session->service->loop) + delay_ns);
+        pro_stream_read_deadline(&session->stream, pro_now(service_of(session)->loop) + delay_ns);
     else
         pro_stream_read_deadline(&session->stream, 0);
 }
 
 static void begin_deadline(struct session *session)
 {
-    const struct service_config *config = &session->service->config;
+    const struct service_config *config = &service_of(session)->config;
     set_read_deadline(session, frame_parser_between(&session->parser) ? config->idle_ns : config->frame_ns);
 }
 
 /* After a slice: `served` if frames ended in it, `began` if it was the first of the frame under way. */
 static void regulate(struct session *session, bool served, bool began)
 {
-    if (pro_stream_queued(&session->stream) >= session->service->config.high_water) {
+    if (pro_stream_queued(&session->stream) >= service_of(session)->config.high_water) {
         session->paused = true;
-        session->service->counters.pauses++;
+        service_of(session)->counters.pauses++;
         pro_stream_pause(&session->stream);
         pro_stream_read_deadline(&session->stream, 0);
     } else if (served || began) {
@@ -250,15 +258,15 @@ static int hold(struct session *session, struct pro_slice **slice, const struct 
             return 0;
         }
     }
-    service_drew(session->service);
-    return gather_copy(&session->gather, &session->service->cache, payload, size, frame_left(&session->parser));
+    service_drew(service_of(session));
+    return gather_copy(&session->gather, &service_of(session)->cache, payload, size, frame_left(&session->parser));
 }
 
 /* The frame under way ends with `size` payload bytes at `payload`, near the front of *slice. Answers it; the slice
  * keeps what is behind, NULL if nothing is. */
 static int complete(struct session *session, struct pro_slice **slice, uint8_t *payload, uint32_t size)
 {
-    struct gather_cache *cache = &session->service->cache;
+    struct gather_cache *cache = &service_of(session)->cache;
     bool taken = false;
     CHECK(*slice);
     if (size > GATHER_SMALL) {
@@ -271,7 +279,7 @@ static int complete(struct session *session, struct pro_slice **slice, uint8_t *
             *slice = behind;
         }
     }
-    service_drew(session->service);
+    service_drew(service_of(session));
     int error = taken ? 0 : gather_copy(&session->gather, cache, payload, size, 0);
     return error ? error : gather_answer(&session->gather, cache, &session->stream, frame_length(&session->parser));
 }
@@ -341,7 +349,7 @@ static void end_drained(struct session *session)
 static void on_data(struct pro_stream *stream, struct pro_slice *slice)
 {
     struct session *session = session_of(stream);
-    struct service_counters *counters = &session->service->counters;
+    struct service_counters *counters = &service_of(session)->counters;
     uint32_t size = slice->size;
     bool between = frame_parser_between(&session->parser);
     struct verdict verdict;
@@ -395,7 +403,7 @@ static void on_broken(struct pro_stream *stream, int error)
     struct session *session = session_of(stream);
     if (error == -ETIME)
         session_end(session, ENDED_STALLED, "the peer took nothing of its answers for %llu ms",
-                    (unsigned long long)(session->service->config.send_ns / 1000000));
+                    (unsigned long long)(service_of(session)->config.send_ns / 1000000));
     else
         end_by_error(session, error);
 }
@@ -405,6 +413,7 @@ static void on_closed(struct pro_stream *stream, int error)
     (void)error; /* the first cause has been told; a close that fails after it is no news */
     struct session *session = session_of(stream);
     struct service *service = session->service;
+    CHECK(session->ended);
     if (session->next)
         session->next->prev = session->prev;
     if (session->prev)
@@ -429,7 +438,6 @@ int session_open(struct service *service, int fd)
     struct session *session = calloc(1, sizeof *session);
     if (!session)
         return -ENOMEM;
-    session->service = service;
     session->next = service->sessions;
     if (session->next)
         session->next->prev = session;

@@ -14,18 +14,20 @@
 /* What an idle connection costs, besides the kernel's part. */
 struct session {
     struct pro_stream stream;
-    struct service *service;
     struct session *next, *prev; /* of the service */
     struct frame_parser parser;
-    struct gather gather; /* the frame under way */
-    uint64_t frames;      /* answered */
-    uint32_t drain_left;  /* while draining: bytes still to be read */
-    bool paused;          /* it owes us reading */
+    union {
+        struct gather gather;    /* the frame under way */
+        struct service *service; /* once it has ended */
+    };
+    uint64_t frames;     /* answered */
+    uint32_t drain_left; /* while draining: bytes still to be read */
+    bool paused;         /* it owes us reading */
     bool draining;
     bool ended; /* counted, logged, and on its way */
 };
 
-_Static_assert(sizeof(struct session) - sizeof(struct pro_stream) <= 72, "an idle connection costs this");
+_Static_assert(sizeof(struct session) - sizeof(struct pro_stream) <= 64, "an idle connection costs this");
 
 /* What the sessions of a service share. */
 struct service {

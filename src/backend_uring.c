@@ -52,7 +52,7 @@ enum {
     MESSAGES = 32,   /* gathered sends between two submissions */
     BATCH = 64,      /* completions that a minimum wait waits for */
     LOOKS = 64,      /* between two looks at the clock, which costs more */
-    FIRST_LEVEL = 8, /* buffers in the ring to begin with: few stay warm in the cache */
+    FIRST_LEVEL = 4, /* buffers in the ring to begin with: few stay warm in the cache */
     TAG_CANCEL = 1,  /* in the low bits of user_data */
     TAG_TRIED = 4,
     TAGS = 7,

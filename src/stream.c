@@ -720,6 +720,11 @@ int pro_stream_connect(struct pro_stream *stream, struct pro_loop *loop, const s
     return 0;
 }
 
+const struct pro_stream_config *pro_stream_config_of(const struct pro_stream *stream)
+{
+    return stream->config;
+}
+
 void pro_stream_pause(struct pro_stream *stream)
 {
     proi_require(stream->config, "the stream is closed");

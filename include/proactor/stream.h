@@ -99,6 +99,10 @@ PRO_API void pro_stream_open(struct pro_stream *stream, struct pro_loop *loop, i
 PRO_API int pro_stream_connect(struct pro_stream *stream, struct pro_loop *loop, const struct sockaddr *address,
                                socklen_t length, uint64_t deadline, const struct pro_stream_config *config);
 
+/* What the stream was opened with; NULL when it is closed. As a member of an object of yours it leads there, by
+ * PRO_CONTAINER_OF, and so from each stream to what its kind has in common. */
+PRO_API const struct pro_stream_config *pro_stream_config_of(const struct pro_stream *stream);
+
 /* No `data` or `end` is called from here to pro_stream_resume. What had arrived is kept. Both are idempotent. */
 PRO_API void pro_stream_pause(struct pro_stream *stream);
 PRO_API void pro_stream_resume(struct pro_stream *stream);
