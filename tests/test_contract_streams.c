@@ -411,7 +411,7 @@ static void c12_streams_when_several_receive_one_after_the_other(void **state)
         for (unsigned i = 0; i < MANY; i++)
             feed(&s[i], s[i].seen + AHEAD);
         world_turns(w, 1);
-        if (turn >= 5) /* until then they have been found out, and their multishot receives have come back */
+        if (turn >= 8) /* until then they have been found out, and their multishot receives have come back */
             assert_in_range(s[0].seen + s[1].seen + s[2].seen - before, 0, PIECE);
     }
 }
