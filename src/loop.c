@@ -254,32 +254,40 @@ static void settle(struct pro_loop *loop, struct pro_op *op)
     op->flags = 0;
 }
 
-/* Calls the final continuation. `op` is out of everything; after the call it may not exist. */
-static void finish(struct pro_loop *loop, struct pro_op *op, struct pro_result result)
+static void finish_close(struct pro_loop *loop, struct pro_op *op, struct pro_result result)
 {
-    struct pro_handle *handle = proi_has_handle(op) ? op->owner.handle : NULL;
-    bool closes = op->code == PROI_CLOSE || op->code == PROI_RELEASE;
-    if (closes && proi_handle_wait_last(op, result.res))
+    if (proi_handle_wait_last(op, result.res))
         return;
     settle(loop, op);
-    if (closes) {
-        proi_handle_closed(op);
-        handle = NULL;
-    }
+    proi_handle_closed(op);
     op->done(loop, op, result);
-    if (handle)
-        proi_handle_left(handle);
+}
+
+/* Calls the final continuation of what has a handle. `op` is out of everything; after the call it may not exist. */
+static inline void finish(struct pro_loop *loop, struct pro_op *op, struct pro_result result)
+{
+    struct pro_handle *handle = op->owner.handle;
+    if (op->code == PROI_CLOSE || op->code == PROI_RELEASE) {
+        finish_close(loop, op, result);
+        return;
+    }
+    settle(loop, op);
+    op->done(loop, op, result);
+    proi_handle_left(handle);
 }
 
 void proi_op_finish(struct pro_loop *loop, struct pro_op *op, int res, uint32_t flags)
 {
+    proi_assert(proi_has_handle(op));
     if (op->flags & PROI_INQUEUE) { /* a recall of it waits in the submission queue */
         op->flags |= flags & PRO_EOF ? PROI_AT_EOF : 0;
         proi_op_end(loop, op, res);
         return;
     }
     op->state = PROI_ENDED;
-    detach(loop, op);
+    time_clear(loop, op);
+    proi_handle_unlink(op);
+    release(op);
     finish(loop, op, (struct pro_result){res, flags, NULL});
 }
 
@@ -431,35 +439,44 @@ void pro_timer_every(struct pro_loop *loop, struct pro_op *op, uint64_t first, u
     timer_start(loop, op, first, interval_ns, done);
 }
 
-void pro_deadline(struct pro_op *op, uint64_t at)
+static void timer_deadline(struct pro_loop *loop, struct pro_op *op, uint64_t at)
 {
-    if (op->state == PROI_IDLE) {
-        op->time_at = at;
-        op->flags = (uint16_t)(at ? op->flags | PROI_TIMED : op->flags & ~PROI_TIMED);
-        return;
-    }
+    op->u.timer.deadline = at;
+    if (op->flags & PROI_REPORT)
+        return; /* placed when that has run */
+    if (timer_next(op) == op->time_at)
+        return; /* among those of the same time it keeps the place that its start gave it */
+    time_clear(loop, op);
+    timer_place(loop, op);
+}
+
+/* Not inline, for the sake of the short way through pro_deadline. */
+__attribute__((noinline)) static void move_deadline(struct pro_op *op, uint64_t at)
+{
     if (op->state == PROI_ENDED || op->code == PROI_POST)
         return;
     struct pro_loop *loop = proi_loop_of(op);
     proi_loop_check(loop);
     if (op->code == PROI_TIMER) {
-        op->u.timer.deadline = at;
-        if (op->flags & PROI_REPORT)
-            return; /* placed when that has run */
-        if (timer_next(op) == op->time_at)
-            return; /* among those of the same time it keeps the place that its start gave it */
-        time_clear(loop, op);
-        timer_place(loop, op);
-        return;
-    }
-    if (at && op->time_prev) {
+        timer_deadline(loop, op, at);
+    } else if (at && op->time_prev) {
         proi_wheel_move(&loop->wheel, op, at);
         proi_loop_note(loop);
+    } else {
+        time_clear(loop, op);
+        if (at)
+            time_set(loop, op, at);
+    }
+}
+
+void pro_deadline(struct pro_op *op, uint64_t at)
+{
+    if (op->state != PROI_IDLE) {
+        move_deadline(op, at);
         return;
     }
-    time_clear(loop, op);
-    if (at)
-        time_set(loop, op, at);
+    op->time_at = at;
+    op->flags = (uint16_t)(at ? op->flags | PROI_TIMED : op->flags & ~PROI_TIMED);
 }
 
 static void timer_due(struct pro_loop *loop, struct pro_op *op)

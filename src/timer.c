@@ -47,11 +47,6 @@ static void unlink_end(struct proi_wheel_list *list, struct pro_op *op)
         list->tail = prev;
 }
 
-static unsigned level_of(uint64_t now, uint64_t at)
-{
-    return (63u - (unsigned)__builtin_clzll(now ^ at)) / PROI_WHEEL_BITS;
-}
-
 static unsigned slot_of(uint64_t at, unsigned level)
 {
     return (unsigned)(at >> (level * PROI_WHEEL_BITS)) & (PROI_WHEEL_SLOTS - 1);
@@ -70,7 +65,7 @@ void proi_wheel_insert(struct proi_wheel *wheel, struct pro_op *op)
         append(&wheel->due, op);
         return;
     }
-    unsigned level = level_of(wheel->now, op->time_at), slot = slot_of(op->time_at, level);
+    unsigned level = proi_wheel_level(wheel->now, op->time_at), slot = slot_of(op->time_at, level);
     append(&wheel->slots[level][slot], op);
     wheel->occupied[level] |= 1ull << slot;
 }
@@ -82,19 +77,14 @@ void proi_wheel_remove_end(struct proi_wheel *wheel, struct pro_op *op)
         unlink_end(ready ? &wheel->ready : &wheel->due, op);
         return;
     }
-    unsigned level = level_of(wheel->now, op->time_at), slot = slot_of(op->time_at, level);
+    unsigned level = proi_wheel_level(wheel->now, op->time_at), slot = slot_of(op->time_at, level);
     unlink_end(&wheel->slots[level][slot], op);
     if (!wheel->slots[level][slot].head)
         wheel->occupied[level] &= ~(1ull << slot);
 }
 
-void proi_wheel_move(struct proi_wheel *wheel, struct pro_op *op, uint64_t at)
+void proi_wheel_move_slot(struct proi_wheel *wheel, struct pro_op *op, uint64_t at)
 {
-    uint64_t now = wheel->now, old = op->time_at;
-    if (old > now && (old ^ at) >> level_of(now, old) * PROI_WHEEL_BITS == 0) {
-        op->time_at = at; /* the slot is the same */
-        return;
-    }
     proi_wheel_remove(wheel, op);
     op->time_at = at;
     proi_wheel_insert(wheel, op);

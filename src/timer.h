@@ -35,9 +35,8 @@ void proi_wheel_init(struct proi_wheel *wheel, uint64_t now);
 /* `op` is not in the wheel and op->time_at is set; for the others: is in the wheel. */
 void proi_wheel_insert(struct proi_wheel *wheel, struct pro_op *op);
 static inline void proi_wheel_remove(struct proi_wheel *wheel, struct pro_op *op);
-/* Remove, and insert with another time; but among those of the same time `op` may keep an earlier place. Costs next to
- * nothing while the slot is the same, as for an idle limit that is set anew with every byte. */
-void proi_wheel_move(struct proi_wheel *wheel, struct pro_op *op, uint64_t at);
+/* Remove, and insert with another time; but among those of the same time `op` may keep an earlier place. */
+static inline void proi_wheel_move(struct proi_wheel *wheel, struct pro_op *op, uint64_t at);
 
 /* Moves on to `now`: what is due by then is handed out by pop(), which is to be called until it returns NULL. In between
  * anything may be inserted and removed, what is due included; what is inserted due waits for the next advance(). */
@@ -67,6 +66,25 @@ static inline void proi_wheel_remove(struct proi_wheel *wheel, struct pro_op *op
     op->time_prev = NULL;
     prev->time_next = next;
     next->time_prev = prev;
+}
+
+/* The level of a time after `now`. */
+static inline unsigned proi_wheel_level(uint64_t now, uint64_t at)
+{
+    return (63u - (unsigned)__builtin_clzll(now ^ at)) / PROI_WHEEL_BITS;
+}
+
+/* move() to another slot. */
+void proi_wheel_move_slot(struct proi_wheel *wheel, struct pro_op *op, uint64_t at);
+
+/* Next to nothing while the slot is the same, as for an idle limit that is set anew with every byte. */
+static inline void proi_wheel_move(struct proi_wheel *wheel, struct pro_op *op, uint64_t at)
+{
+    uint64_t now = wheel->now, old = op->time_at;
+    if (old > now && (old ^ at) >> proi_wheel_level(now, old) * PROI_WHEEL_BITS == 0)
+        op->time_at = at;
+    else
+        proi_wheel_move_slot(wheel, op, at);
 }
 
 #endif
