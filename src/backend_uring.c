@@ -60,20 +60,11 @@ enum {
 
 /* --- submission ---------------------------------------------------------------------------------------------------- */
 
-/* What is prepared for one operation. */
-struct prepare {
-    struct uring *u;
-    struct pro_op *op;
-    struct io_uring_sqe *sqe;
-    int fd;
-};
-
-static void prepare_recv(const struct prepare *p)
+static void prepare_recv(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe, int fd)
 {
-    uint32_t moved = p->op->u.io.moved;
-    char *data = p->op->u.io.data;
-    io_uring_prep_recv(p->sqe, p->fd, data + moved, p->op->u.io.size - moved,
-                       p->op->flags & PROI_ALL ? MSG_WAITALL : 0);
+    uint32_t moved = op->u.io.moved;
+    char *data = op->u.io.data;
+    io_uring_prep_recv(sqe, fd, data + moved, op->u.io.size - moved, op->flags & PROI_ALL ? MSG_WAITALL : 0);
 }
 
 static uint32_t piece(const struct pro_op *op)
@@ -84,90 +75,40 @@ static uint32_t piece(const struct pro_op *op)
 
 /* The kernel looks at the limit between two pieces, so the last one may go beyond it by all but one byte of a buffer
  * (measured on 6.18). A limit of that much less than the window is exact; a window of a buffer or less is one piece. */
-static void prepare_recv_multi(const struct prepare *p)
+static void prepare_recv_multi(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe, int fd)
 {
-    struct pro_pool *pool = p->op->u.stream.pool;
+    struct pro_pool *pool = op->u.stream.pool;
     const struct group *group = pool->backend_state;
-    struct pro_buffer *buffer = (void *)(uintptr_t)p->op->u.stream.reserved;
+    struct pro_buffer *buffer = (void *)(uintptr_t)op->u.stream.reserved;
     if (buffer) { /* the data is there */
-        io_uring_prep_recv(p->sqe, p->fd, buffer->data, piece(p->op), MSG_DONTWAIT);
+        io_uring_prep_recv(sqe, fd, buffer->data, piece(op), MSG_DONTWAIT);
         return;
     }
-    bool multishot = p->u->features & PRO_FEATURE_RECV_MULTISHOT && p->op->u.stream.armed > pool->buffer_size;
-    io_uring_prep_recv(p->sqe, p->fd, NULL, multishot ? 0 : piece(p->op), 0);
-    p->sqe->flags |= IOSQE_BUFFER_SELECT;
-    p->sqe->buf_group = group->id;
+    bool multishot = u->features & PRO_FEATURE_RECV_MULTISHOT && op->u.stream.armed > pool->buffer_size;
+    io_uring_prep_recv(sqe, fd, NULL, multishot ? 0 : piece(op), 0);
+    sqe->flags |= IOSQE_BUFFER_SELECT;
+    sqe->buf_group = group->id;
     if (multishot) {
-        p->sqe->ioprio |= IORING_RECV_MULTISHOT;
-        proi_sqe_limit(p->sqe, p->op->u.stream.armed - pool->buffer_size + 1);
+        sqe->ioprio |= IORING_RECV_MULTISHOT;
+        proi_sqe_limit(sqe, op->u.stream.armed - pool->buffer_size + 1);
     }
 }
 
-static void prepare_accept(const struct prepare *p)
+static void prepare_accept(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe, int fd)
 {
-    io_uring_prep_accept(p->sqe, p->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (p->op->code == PROI_ACCEPT_MULTI && p->u->features & PRO_FEATURE_ACCEPT_MULTISHOT)
-        p->sqe->ioprio |= IORING_ACCEPT_MULTISHOT;
+    io_uring_prep_accept(sqe, fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (op->code == PROI_ACCEPT_MULTI && u->features & PRO_FEATURE_ACCEPT_MULTISHOT)
+        sqe->ioprio |= IORING_ACCEPT_MULTISHOT;
 }
 
-static void prepare_connect(const struct prepare *p)
+static void prepare_connect(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe, int fd)
 {
-    io_uring_prep_connect(p->sqe, p->fd, p->op->u.io.data, p->op->u.io.size);
+    io_uring_prep_connect(sqe, fd, op->u.io.data, op->u.io.size);
 }
 
-/* Until the next submission the kernel reads the message from here; then it has its own copy. Returns whether all that
- * is to be sent is in it. */
-static bool prepare_message(const struct prepare *p, struct message *message, unsigned flags)
+static void prepare_read(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe, int fd)
 {
-    const struct pro_slice *slice = NULL;
-    message->header = (struct msghdr){.msg_iov = p->op->u.io.data, .msg_iovlen = p->op->u.io.size};
-    if (p->op->code == PROI_SEND_SLICES) {
-        size_t n = 0;
-        for (slice = p->op->u.io.data; slice && n < PROI_GATHER; slice = slice->next)
-            message->iovs[n++] = (struct iovec){slice->data, slice->size};
-        message->header.msg_iov = message->iovs;
-        message->header.msg_iovlen = n;
-        flags |= slice ? MSG_MORE : 0;
-    }
-    io_uring_prep_sendmsg(p->sqe, p->fd, &message->header, flags);
-    return !slice;
-}
-
-/* Without a CQE if it goes well; see settle(). Its place in the queue is kept in `res`. */
-static void try_send(const struct prepare *p)
-{
-    struct uring *u = p->u;
-    if (!u->tried.head)
-        u->seen = io_uring_smp_load_acquire(u->ring.cq.ktail);
-    p->op->res = (int32_t)(u->ring.sq.sqe_tail - 1);
-    p->op->flags |= PROI_INQUEUE;
-    proi_queue_push(&u->tried, p->op);
-    ++*(p->op->flags & PROI_LAZY ? &u->lazy : &u->prompt);
-    p->sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
-}
-
-/* MSG_DONTWAIT, because the kernel's own waiting is a trap: it polls for EPOLLRDHUP too, so for a peer that has shut its
- * write side it tries 128 times in vain and then puts a thread to sleep in sendmsg, one for each such connection; and
- * while it tries, a cancel does not find the request (measured: 6.18). We wait, see translate(). */
-static void prepare_send(const struct prepare *p)
-{
-    unsigned flags = MSG_NOSIGNAL | MSG_DONTWAIT | MSG_WAITALL | (p->op->flags & PROI_ALL ? MSG_MORE : 0u);
-    const struct iovec *iov = p->op->u.io.data;
-    const struct pro_slice *slice = p->op->u.io.data;
-    bool whole = p->op->u.io.offset <= TRIED_MOST;
-    if (p->op->code == PROI_SEND && p->op->u.io.size == 1)
-        io_uring_prep_send(p->sqe, p->fd, iov->iov_base, iov->iov_len, (int)flags);
-    else if (p->op->code == PROI_SEND_SLICES && !slice->next)
-        io_uring_prep_send(p->sqe, p->fd, slice->data, slice->size, (int)flags);
-    else
-        whole &= prepare_message(p, &p->u->message[p->u->messages++], flags);
-    if (whole && p->u->features & PRO_FEATURE_SKIP_SUCCESS)
-        try_send(p);
-}
-
-static void prepare_read(const struct prepare *p)
-{
-    io_uring_prep_read(p->sqe, p->fd, p->op->u.io.data, p->op->u.io.size, p->op->u.io.offset);
+    io_uring_prep_read(sqe, fd, op->u.io.data, op->u.io.size, op->u.io.offset);
 }
 
 /* A terminal without O_NONBLOCK says that it is writable and then blocks the caller, which would be the loop. */
@@ -180,48 +121,121 @@ static bool may_block(struct pro_handle *handle)
     return handle->backend_flags & BLOCKING;
 }
 
-static void prepare_write(const struct prepare *p)
+static void prepare_write(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe, int fd)
 {
-    uint32_t moved = p->op->u.io.moved;
-    uint64_t offset = p->op->u.io.offset == PRO_STREAM ? PRO_STREAM : p->op->u.io.offset + moved;
-    io_uring_prep_write(p->sqe, p->fd, (char *)p->op->u.io.data + moved, p->op->u.io.size - moved, offset);
-    if (p->u->nosignal)
-        p->sqe->rw_flags = RWF_NOSIGNAL;
-    if (may_block(p->op->owner.handle))
-        p->sqe->flags |= IOSQE_ASYNC; /* so a thread of the kernel's does it */
+    uint32_t moved = op->u.io.moved;
+    uint64_t offset = op->u.io.offset == PRO_STREAM ? PRO_STREAM : op->u.io.offset + moved;
+    io_uring_prep_write(sqe, fd, (char *)op->u.io.data + moved, op->u.io.size - moved, offset);
+    if (u->nosignal)
+        sqe->rw_flags = RWF_NOSIGNAL;
+    if (may_block(op->owner.handle))
+        sqe->flags |= IOSQE_ASYNC; /* so a thread of the kernel's does it */
 }
 
-static void prepare_shutdown(const struct prepare *p)
+static void prepare_shutdown(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe, int fd)
 {
-    io_uring_prep_shutdown(p->sqe, p->fd, (int)p->op->u.io.size);
+    io_uring_prep_shutdown(sqe, fd, (int)op->u.io.size);
 }
 
-static void prepare_poll(const struct prepare *p)
+static void prepare_poll(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe, int fd)
 {
-    io_uring_prep_poll_add(p->sqe, p->fd, p->op->u.io.size);
-    if (p->op->code == PROI_POLL_MULTI)
-        p->sqe->len = IORING_POLL_ADD_MULTI;
+    io_uring_prep_poll_add(sqe, fd, op->u.io.size);
+    if (op->code == PROI_POLL_MULTI)
+        sqe->len = IORING_POLL_ADD_MULTI;
 }
 
-static void prepare_close(const struct prepare *p)
+static void prepare_close(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe, int fd)
 {
-    io_uring_prep_close(p->sqe, p->fd);
+    io_uring_prep_close(sqe, fd);
 }
 
 static const struct {
-    void (*prepare)(const struct prepare *p);
+    void (*prepare)(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe, int fd); /* NULL: see start_send */
     short waits; /* what to poll for when it says EAGAIN */
 } rows[PROI_CODES] = {
-    [PROI_RECV] = {prepare_recv, POLLIN},     [PROI_RECV_MULTI] = {prepare_recv_multi, POLLIN},
-    [PROI_ACCEPT] = {prepare_accept, POLLIN}, [PROI_ACCEPT_MULTI] = {prepare_accept, POLLIN},
-    [PROI_READ] = {prepare_read, POLLIN},     [PROI_CONNECT] = {prepare_connect, POLLOUT},
-    [PROI_SEND] = {prepare_send, POLLOUT},    [PROI_SEND_SLICES] = {prepare_send, POLLOUT},
-    [PROI_WRITE] = {prepare_write, POLLOUT},  [PROI_SHUTDOWN] = {prepare_shutdown, 0},
-    [PROI_POLL] = {prepare_poll, 0},          [PROI_POLL_MULTI] = {prepare_poll, 0},
+    [PROI_RECV] = {prepare_recv, POLLIN},
+    [PROI_RECV_MULTI] = {prepare_recv_multi, POLLIN},
+    [PROI_ACCEPT] = {prepare_accept, POLLIN},
+    [PROI_ACCEPT_MULTI] = {prepare_accept, POLLIN},
+    [PROI_READ] = {prepare_read, POLLIN},
+    [PROI_CONNECT] = {prepare_connect, POLLOUT},
+    [PROI_SEND] = {NULL, POLLOUT},
+    [PROI_SEND_SLICES] = {NULL, POLLOUT},
+    [PROI_WRITE] = {prepare_write, POLLOUT},
+    [PROI_SHUTDOWN] = {prepare_shutdown, 0},
+    [PROI_POLL] = {prepare_poll, 0},
+    [PROI_POLL_MULTI] = {prepare_poll, 0},
     [PROI_CLOSE] = {prepare_close, 0},
 };
 
 /* --- start, cancel ------------------------------------------------------------------------------------------------------ */
+
+static bool sends_data(const struct pro_op *op)
+{
+    return op->code == PROI_SEND || op->code == PROI_SEND_SLICES;
+}
+
+/* Until the next submission the kernel reads the message from here; then it has its own copy. Returns whether all that
+ * is to be sent is in it. */
+static bool prepare_message(struct pro_op *op, struct io_uring_sqe *sqe, int fd, struct message *message,
+                            unsigned flags)
+{
+    const struct pro_slice *slice = NULL;
+    message->header = (struct msghdr){.msg_iov = op->u.io.data, .msg_iovlen = op->u.io.size};
+    if (op->code == PROI_SEND_SLICES) {
+        size_t n = 0;
+        for (slice = op->u.io.data; slice && n < PROI_GATHER; slice = slice->next)
+            message->iovs[n++] = (struct iovec){slice->data, slice->size};
+        message->header.msg_iov = message->iovs;
+        message->header.msg_iovlen = n;
+        flags |= slice ? MSG_MORE : 0;
+    }
+    io_uring_prep_sendmsg(sqe, fd, &message->header, flags);
+    return !slice;
+}
+
+/* Without a CQE if it goes well; see settle(). Its place in the queue is kept in `res`. */
+static void try_send(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe)
+{
+    if (!u->tried.head)
+        u->seen = io_uring_smp_load_acquire(u->ring.cq.ktail);
+    op->res = (int32_t)(u->ring.sq.sqe_tail - 1);
+    op->flags |= PROI_INQUEUE;
+    proi_queue_push(&u->tried, op);
+    ++*(op->flags & PROI_LAZY ? &u->lazy : &u->prompt);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+    sqe->user_data |= TAG_TRIED;
+}
+
+/* MSG_DONTWAIT, because the kernel's own waiting is a trap: it polls for EPOLLRDHUP too, so for a peer that has shut its
+ * write side it tries 128 times in vain and then puts a thread to sleep in sendmsg, one for each such connection; and
+ * while it tries, a cancel does not find the request (measured: 6.18). We wait, see translate(). */
+static int start_send(struct uring *u, struct pro_op *op)
+{
+    const struct iovec *iov = op->u.io.data;
+    const struct pro_slice *slice = op->u.io.data;
+    bool list = op->code == PROI_SEND_SLICES, gathers = list ? slice->next != NULL : op->u.io.size > 1;
+    if (gathers && u->messages == MESSAGES)
+        proi_uring_submit(u);
+    struct io_uring_sqe *sqe = gathers && u->messages == MESSAGES ? NULL : proi_uring_sqe(u);
+    if (!sqe)
+        return -EAGAIN;
+    int fd = op->owner.handle->fd, flags = MSG_NOSIGNAL | MSG_DONTWAIT | MSG_WAITALL;
+    bool whole = op->u.io.offset <= TRIED_MOST;
+    if (op->flags & PROI_ALL)
+        flags |= MSG_MORE;
+    if (gathers)
+        whole &= prepare_message(op, sqe, fd, &u->message[u->messages++], (unsigned)flags);
+    else if (list)
+        io_uring_prep_send(sqe, fd, slice->data, slice->size, flags);
+    else
+        io_uring_prep_send(sqe, fd, iov->iov_base, iov->iov_len, flags);
+    sqe->user_data = (uintptr_t)op;
+    op->flags |= PROI_KERNEL;
+    if (whole && u->features & PRO_FEATURE_SKIP_SUCCESS)
+        try_send(u, op, sqe);
+    return 0;
+}
 
 /* Memory for a receive that starts: 0 or -ENOBUFS. Without a buffer ring it is first asked whether there is data. */
 static int provide(struct pro_loop *loop, struct pro_op *op)
@@ -248,28 +262,27 @@ static int provide(struct pro_loop *loop, struct pro_op *op)
 }
 
 /* An SQE for the request of `op`, or for the poll that goes before it. */
-static int prepare(struct pro_loop *loop, struct pro_op *op)
+static int start_request(struct pro_loop *loop, struct pro_op *op)
 {
     struct uring *u = proi_uring_of(loop);
-    if (u->messages == MESSAGES)
-        proi_uring_submit(u);
-    struct io_uring_sqe *sqe = u->messages < MESSAGES ? proi_uring_sqe(u) : NULL;
+    struct io_uring_sqe *sqe = proi_uring_sqe(u);
     if (!sqe)
         return -EAGAIN;
-    int r = op->code == PROI_RECV_MULTI && !(op->flags & PROI_POLLING) ? provide(loop, op) : 0;
-    struct prepare p = {u, op, sqe, op->owner.handle->fd};
+    int fd = op->owner.handle->fd, r = 0;
+    if (op->code == PROI_RECV_MULTI && !(op->flags & PROI_POLLING))
+        r = provide(loop, op);
     if (r < 0) {
         io_uring_prep_nop(sqe); /* it is taken, and cannot be given back */
         sqe->user_data = NOBODY;
         return r;
     }
     if (!(op->flags & PROI_POLLING))
-        rows[op->code].prepare(&p);
+        rows[op->code].prepare(u, op, sqe, fd);
     else if (op->flags & PROI_PRIVATE)
-        io_uring_prep_poll_multishot(sqe, p.fd, (unsigned)rows[op->code].waits);
+        io_uring_prep_poll_multishot(sqe, fd, (unsigned)rows[op->code].waits);
     else
-        io_uring_prep_poll_add(sqe, p.fd, (unsigned)rows[op->code].waits);
-    sqe->user_data = (uintptr_t)op | (sqe->flags & IOSQE_CQE_SKIP_SUCCESS ? TAG_TRIED : 0);
+        io_uring_prep_poll_add(sqe, fd, (unsigned)rows[op->code].waits);
+    sqe->user_data = (uintptr_t)op;
     op->flags |= PROI_KERNEL;
     u->writes += op->code == PROI_WRITE;
     return 0;
@@ -285,8 +298,10 @@ static bool stands_in_line(const struct pro_op *op)
 static int uring_start(struct pro_loop *loop, struct pro_op *op)
 {
     struct uring *u = proi_uring_of(loop);
+    if (sends_data(op) && !(op->flags & PROI_POLLING))
+        return start_send(u, op);
     if (!stands_in_line(op))
-        return prepare(loop, op);
+        return start_request(loop, op);
     op->flags |= PROI_INQUEUE;
     proi_queue_push(&u->streams, op);
     return 0;
@@ -299,7 +314,7 @@ bool proi_uring_receive_next(struct pro_loop *loop)
     if (!op)
         return false;
     op->flags &= (uint16_t)~PROI_INQUEUE;
-    op->res = op->flags & PROI_ASKED ? -ECANCELED : prepare(loop, op);
+    op->res = op->flags & PROI_ASKED ? -ECANCELED : start_request(loop, op);
     if (op->res < 0) {
         op->flags |= PROI_INQUEUE;
         proi_queue_push(&u->done, op);
@@ -309,7 +324,7 @@ bool proi_uring_receive_next(struct pro_loop *loop)
 
 static int uring_cancel(struct pro_loop *loop, struct pro_op *op)
 {
-    bool tried = rows[op->code].prepare == prepare_send && !(op->flags & PROI_POLLING);
+    bool tried = sends_data(op) && !(op->flags & PROI_POLLING);
     bool in_line = op->flags & PROI_INQUEUE && !(op->flags & PROI_KERNEL);
     if (op->flags & PROI_KCANCEL || tried || in_line)
         return 0; /* one is under way, or it will be back after the next enter whatever comes of it */
@@ -332,7 +347,7 @@ static int uring_cancel(struct pro_loop *loop, struct pro_op *op)
 /* --- completion ----------------------------------------------------------------------------------------------------------- */
 
 /* The slice for `res` bytes, or NULL; takes a buffer that was not filled back. */
-static struct pro_slice *received(struct pro_op *op, int res, unsigned flags)
+static inline struct pro_slice *received(struct pro_op *op, int res, unsigned flags)
 {
     struct pro_pool *pool = op->u.stream.pool;
     struct group *group = pool->backend_state;
@@ -414,7 +429,7 @@ static int polled(struct pro_op *op, int res)
 /* What was sent fell short: the rest waits for room without trying first. */
 static bool fell_short(const struct pro_op *op, int res)
 {
-    return (op->code == PROI_SEND || op->code == PROI_SEND_SLICES) && res > 0 && (uint64_t)res < op->u.io.offset;
+    return sends_data(op) && res > 0 && (uint64_t)res < op->u.io.offset;
 }
 
 static int translate(struct pro_op *op, int res)
@@ -458,19 +473,25 @@ static bool receives_on(const struct pro_op *op, const struct io_uring_cqe *cqe)
            !(op->flags & PROI_POLLING) && !(op->owner.handle->backend_flags & STREAMS);
 }
 
+/* A request of the ring's own. */
+static void on_own(struct uring *u, const struct io_uring_cqe *cqe)
+{
+    if (cqe->user_data == WAKER)
+        u->waker_armed = cqe->flags & IORING_CQE_F_MORE;
+    else if (cqe->user_data == ALARM)
+        u->alarm_at = UINT64_MAX;
+    else if (cqe->user_data == DRAINED)
+        proi_uring_drained(u, cqe);
+}
+
 /* Whether the CQE makes an event. */
 static bool on_cqe(struct pro_loop *loop, const struct io_uring_cqe *cqe, struct proi_event *ret_event)
 {
     struct uring *u = proi_uring_of(loop);
     uint64_t data = cqe->user_data;
     struct pro_op *op = (struct pro_op *)(uintptr_t)(data & ~(uint64_t)TAGS);
-    if (data == WAKER)
-        u->waker_armed = cqe->flags & IORING_CQE_F_MORE;
-    if (data == ALARM)
-        u->alarm_at = UINT64_MAX;
     if (!op) {
-        if (data == DRAINED)
-            proi_uring_drained(u, cqe);
+        on_own(u, cqe);
         return false;
     }
     if (data & TAG_CANCEL)
