@@ -182,31 +182,18 @@ static void end_by_bad_header(struct session *session, const uint8_t *bytes, siz
 
 /* ---- Deadlines and pauses ---- */
 
-static void set_read_deadline(struct session *session, uint64_t delay_ns)
+static void begin_deadline(struct service *service, struct session *session, bool between)
 {
-    if (delay_ns)
-        pro_stream_read_deadline(&session->stream, pro_now(service_of(session)->loop) + delay_ns);
-    else
-        pro_stream_read_deadline(&session->stream, 0);
+    uint64_t limit_ns = between ? service->config.idle_ns : service->config.frame_ns;
+    pro_stream_read_deadline(&session->stream, limit_ns ? pro_now(service->loop) + limit_ns : 0);
 }
 
-static void begin_deadline(struct session *session)
+static void pause_reading(struct service *service, struct session *session)
 {
-    const struct service_config *config = &service_of(session)->config;
-    set_read_deadline(session, frame_parser_between(&session->parser) ? config->idle_ns : config->frame_ns);
-}
-
-/* After a slice: `served` if frames ended in it, `began` if it was the first of the frame under way. */
-static void regulate(struct session *session, bool served, bool began)
-{
-    if (pro_stream_queued(&session->stream) >= service_of(session)->config.high_water) {
-        session->paused = true;
-        service_of(session)->counters.pauses++;
-        pro_stream_pause(&session->stream);
-        pro_stream_read_deadline(&session->stream, 0);
-    } else if (served || began) {
-        begin_deadline(session);
-    }
+    session->paused = true;
+    service->counters.pauses++;
+    pro_stream_pause(&session->stream);
+    pro_stream_read_deadline(&session->stream, 0);
 }
 
 /* ---- Frames ---- */
@@ -319,25 +306,31 @@ static void take_slice(struct session *session, struct pro_slice *slice, struct 
 {
     struct run run = {0};
     uint8_t *at = slice->data, *end = at + slice->size;
-    verdict->error = 0;
-    verdict->frames = 0;
+    enum frame_status status;
+    uint32_t frames = 0;
+    int error = 0;
     do {
         struct frame_span span;
-        verdict->status = frame_parse(&session->parser, at, (size_t)(end - at), &span);
+        status = frame_parse(&session->parser, at, (size_t)(end - at), &span);
         uint8_t *payload = at + span.skipped + span.header;
         bool headed = span.header == FRAME_HEADER_SIZE;
         at = payload + span.payload;
-        if (verdict->status != FRAME_READY)
-            verdict->error = span.payload ? hold(session, &slice, &run, payload, span.payload, headed) : 0;
+        if (status != FRAME_READY)
+            error = span.payload ? hold(session, &slice, &run, payload, span.payload, headed) : 0;
         else if (headed)
             run_add(&run, payload, span.payload);
         else
-            verdict->error = complete(session, &slice, payload, span.payload);
-        verdict->frames += verdict->status == FRAME_READY && !verdict->error;
-    } while (verdict->status == FRAME_READY && at < end && !verdict->error);
-    if (verdict->status == FRAME_BAD)
+            error = complete(session, &slice, payload, span.payload);
+        if (status != FRAME_READY || error)
+            break;
+        frames++;
+    } while (at < end);
+    verdict->status = status;
+    verdict->error = error;
+    verdict->frames = frames;
+    if (status == FRAME_BAD)
         quote(verdict, at, (size_t)(end - at));
-    session->frames += verdict->frames;
+    session->frames += frames;
     release(session, slice, &run);
 }
 
@@ -349,14 +342,15 @@ static void end_drained(struct session *session)
 static void on_data(struct pro_stream *stream, struct pro_slice *slice)
 {
     struct session *session = session_of(stream);
-    struct service_counters *counters = &service_of(session)->counters;
+    struct service *service = service_of(session);
     uint32_t size = slice->size;
-    bool between = frame_parser_between(&session->parser);
+    bool was_between = frame_parser_between(&session->parser);
     struct verdict verdict;
 
     take_slice(session, slice, &verdict);
-    counters->bytes += size;
-    counters->frames += verdict.frames;
+    bool between = frame_parser_between(&session->parser);
+    service->counters.bytes += size;
+    service->counters.frames += verdict.frames;
     if (verdict.error) {
         session_end(session, ENDED_FAILED, "no memory for a frame of %u bytes", frame_length(&session->parser));
     } else if (verdict.status == FRAME_BAD) {
@@ -366,7 +360,10 @@ static void on_data(struct pro_stream *stream, struct pro_slice *slice)
     } else {
         if (session->draining)
             session->drain_left -= size;
-        regulate(session, verdict.frames > 0, between && !frame_parser_between(&session->parser));
+        if (pro_stream_queued(stream) >= service->config.high_water)
+            pause_reading(service, session);
+        else if (verdict.frames > 0 || (was_between && !between))
+            begin_deadline(service, session, between);
     }
 }
 
@@ -394,7 +391,7 @@ static void on_drained(struct pro_stream *stream)
     if (!session->paused)
         return;
     session->paused = false;
-    begin_deadline(session);
+    begin_deadline(service_of(session), session, frame_parser_between(&session->parser));
     pro_stream_resume(stream);
 }
 
@@ -444,7 +441,7 @@ int session_open(struct service *service, int fd)
     service->sessions = session;
     frame_parser_init(&session->parser, service->config.max_frame);
     pro_stream_open(&session->stream, service->loop, fd, &service->stream_config);
-    begin_deadline(session);
+    begin_deadline(service, session, true);
     return 0;
 }
 
