@@ -459,12 +459,13 @@ static void on_recv(struct pro_loop *loop, struct pro_op *op, const struct proi_
     }
 }
 
+/* What leaves the backend; the pieces before it have gone the short way, see proi_handle_event. */
 static void on_recv_multi(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
 {
+    proi_assert(!event->more);
     if (event->res > 0) {
         uint32_t flags = spend(loop, op, (uint32_t)event->res);
-        if (!event->more)
-            leave_or_go_on(loop, op);
+        leave_or_go_on(loop, op);
         deliver(loop, op, (struct pro_result){event->res, flags, event->slice});
     } else if (again(op, event->res) || event->res == -ENOBUFS) {
         go_on(loop, op); /* the flush finds out whether there is memory, credit, or a pause to answer */
@@ -609,10 +610,12 @@ void proi_handle_event(struct pro_loop *loop, const struct proi_event *event)
 {
     struct pro_op *op = event->op;
     proi_assert(op->state == PROI_ACTIVE);
-    if (op->code == PROI_RECV_MULTI) { /* what a server does all day: without the detour */
-        on_recv_multi(loop, op, event);
-    } else if (op->code == PROI_SEND_SLICES) {
-        on_send(loop, op, event);
+    if (event->slice && event->more) { /* what a server does all day, without the detour: a piece, and ... */
+        uint32_t flags = spend(loop, op, (uint32_t)event->res);
+        deliver(loop, op, (struct pro_result){event->res, flags, event->slice});
+    } else if (op->code == PROI_SEND_SLICES && event->res > 0 && (uint32_t)event->res == op->u.io.offset) {
+        op->u.io.moved += (uint32_t)event->res; /* ... a send that is over */
+        proi_op_finish(loop, op, (int)op->u.io.moved, 0);
     } else {
         proi_assert(on_event[op->code] && (!event->more || proi_row(op)->multi));
         on_event[op->code](loop, op, event);

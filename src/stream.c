@@ -349,9 +349,11 @@ static void fail(struct pro_stream *stream, int error)
 
 static void tell_drained(struct pro_stream *stream)
 {
+    if (stream->ending || !has(stream, FULL))
+        return;
     const struct pro_stream_config *config = stream->config;
     uint32_t low = config->low ? config->low : high_mark(stream) / 4;
-    if (stream->ending || !has(stream, FULL) || stream->queued_pinned > low)
+    if (stream->queued_pinned > low)
         return;
     clear(stream, FULL);
     if (config->drained)
@@ -509,17 +511,12 @@ static void receive_dropped(struct pro_stream *stream, struct pro_result r)
         set(stream, IN_OVER);
 }
 
-static void on_receive(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+/* What is not simply a piece for somebody who waits for it. */
+static void receive_otherwise(struct pro_stream *stream, struct pro_result r)
 {
-    struct pro_stream *stream = of_in(op);
-    proi_assert(has(stream, READING));
     if (stream->ending) {
         receive_dropped(stream, r);
         advance(stream);
-        return;
-    }
-    if (r.flags == PRO_MORE && r.slice && !stream->u.stash && !has(stream, PAUSED)) { /* as ever */
-        hand_over(stream, r.slice);
         return;
     }
     if (r.slice)
@@ -529,6 +526,17 @@ static void on_receive(struct pro_loop *loop, struct pro_op *op, struct pro_resu
     else if (r.flags & PRO_PAUSED)
         clear(stream, FLOWING | ASKED);
     deliver(stream);
+}
+
+static void on_receive(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
+{
+    struct pro_stream *stream = of_in(op);
+    bool wanted = !stream->ending && !stream->u.stash && !has(stream, PAUSED);
+    proi_assert(has(stream, READING));
+    if (r.flags == PRO_MORE && r.slice && wanted)
+        hand_over(stream, r.slice);
+    else
+        receive_otherwise(stream, r);
 }
 
 /* The timer that brings a resumed stream, whose receive has ended, back into the loop. */
