@@ -89,7 +89,7 @@ static void make_ready(struct epoll *ep, struct pro_op *op)
     if (op->flags & PROI_INQUEUE)
         return;
     op->flags |= PROI_INQUEUE;
-    proi_queue_push(proi_row(op)->lane == PROI_SENDS ? &ep->ready_sends : &ep->ready, op);
+    proi_queue_push(proi_lane_of(op->code) == PROI_SENDS ? &ep->ready_sends : &ep->ready, op);
     ep->ready_count++;
 }
 

@@ -20,23 +20,23 @@
 #include "pool.h"
 
 const struct proi_op_row proi_op_rows[PROI_CODES] = {
-    [PROI_NONE] = {"none", PROI_OTHERS, false, false},
-    [PROI_RECV] = {"recv", PROI_RECEIVES, false, false},
-    [PROI_RECV_MULTI] = {"recv_multi", PROI_RECEIVES, false, true},
-    [PROI_ACCEPT] = {"accept", PROI_RECEIVES, false, false},
-    [PROI_ACCEPT_MULTI] = {"accept_multi", PROI_RECEIVES, false, true},
-    [PROI_READ] = {"read", PROI_RECEIVES, false, false},
-    [PROI_CONNECT] = {"connect", PROI_SENDS, false, false},
-    [PROI_SEND] = {"send", PROI_SENDS, true, false},
-    [PROI_SEND_SLICES] = {"send_slices", PROI_SENDS, true, false},
-    [PROI_WRITE] = {"write", PROI_SENDS, true, false},
-    [PROI_SHUTDOWN] = {"shutdown", PROI_SENDS, false, false},
-    [PROI_POLL] = {"poll", PROI_OTHERS, false, false},
-    [PROI_POLL_MULTI] = {"poll_multi", PROI_OTHERS, false, true},
-    [PROI_CLOSE] = {"close", PROI_OTHERS, false, false},
-    [PROI_RELEASE] = {"release", PROI_OTHERS, false, false},
-    [PROI_TIMER] = {"timer", PROI_OTHERS, false, true},
-    [PROI_POST] = {"post", PROI_OTHERS, false, false},
+    [PROI_NONE] = {"none", false, false},
+    [PROI_RECV] = {"recv", false, false},
+    [PROI_RECV_MULTI] = {"recv_multi", false, true},
+    [PROI_ACCEPT] = {"accept", false, false},
+    [PROI_ACCEPT_MULTI] = {"accept_multi", false, true},
+    [PROI_READ] = {"read", false, false},
+    [PROI_CONNECT] = {"connect", false, false},
+    [PROI_SEND] = {"send", true, false},
+    [PROI_SEND_SLICES] = {"send_slices", true, false},
+    [PROI_WRITE] = {"write", true, false},
+    [PROI_SHUTDOWN] = {"shutdown", false, false},
+    [PROI_POLL] = {"poll", false, false},
+    [PROI_POLL_MULTI] = {"poll_multi", false, true},
+    [PROI_CLOSE] = {"close", false, false},
+    [PROI_RELEASE] = {"release", false, false},
+    [PROI_TIMER] = {"timer", false, true},
+    [PROI_POST] = {"post", false, false},
 };
 
 /* --- lanes ------------------------------------------------------------------------------------------------------ */
@@ -44,14 +44,6 @@ const struct proi_op_row proi_op_rows[PROI_CODES] = {
 static struct pro_op **lane_of(struct pro_handle *handle, enum proi_lane lane)
 {
     return lane == PROI_RECEIVES ? &handle->receives : lane == PROI_SENDS ? &handle->sends : &handle->others;
-}
-
-/* What the row says, for those who know the code when this is compiled. */
-static inline enum proi_lane lane_for(enum proi_code code)
-{
-    if (code <= PROI_READ)
-        return PROI_RECEIVES;
-    return code <= PROI_SHUTDOWN ? PROI_SENDS : PROI_OTHERS;
 }
 
 /* With the backend, or ended and still to say what it brought: nothing goes before it. */
@@ -102,7 +94,7 @@ static void pump_sends(struct pro_handle *handle)
 void proi_handle_unlink_listed(struct pro_op *op)
 {
     struct pro_handle *handle = op->owner.handle;
-    enum proi_lane lane = proi_row(op)->lane;
+    enum proi_lane lane = proi_lane_of(op->code);
     if (handle->parked == op) {
         handle->parked = NULL;
         if (op->link_prev)
@@ -153,7 +145,7 @@ static inline void start_io(struct pro_handle *handle, struct pro_op *op, enum p
     op->u.io.moved = 0;
     op->u.io.offset = offset;
     op->flags |= flags ? PROI_ALL : 0;
-    enter(op, lane_for(code));
+    enter(op, proi_lane_of(code));
 }
 
 static void require_size(size_t size)

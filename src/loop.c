@@ -218,7 +218,7 @@ static void detach(struct pro_loop *loop, struct pro_op *op)
 static bool keeps_place(const struct pro_op *op)
 {
     bool tells = op->res != -ECANCELED && op->res != -ETIME && op->res != -ESHUTDOWN;
-    return tells && proi_row(op)->lane == PROI_RECEIVES && op->link_prev;
+    return tells && proi_lane_of(op->code) == PROI_RECEIVES && op->link_prev;
 }
 
 void proi_op_end(struct pro_loop *loop, struct pro_op *op, int res)

@@ -23,6 +23,7 @@
 
 #include "check.h"
 
+/* In the order of their lanes, see proi_lane_of. */
 enum proi_code {
     PROI_NONE,
     PROI_RECV,
@@ -79,7 +80,14 @@ enum {
     PROI_LAZY = 1 << 15, /* pro_op_lazy */
 };
 
-enum proi_lane { PROI_RECEIVES, PROI_SENDS, PROI_OTHERS, PROI_LANES };
+enum proi_lane { PROI_RECEIVES, PROI_SENDS, PROI_OTHERS };
+
+static inline enum proi_lane proi_lane_of(enum proi_code code)
+{
+    if (code <= PROI_READ)
+        return PROI_RECEIVES;
+    return code <= PROI_SHUTDOWN ? PROI_SENDS : PROI_OTHERS;
+}
 
 /* handle->flags */
 enum {
@@ -93,7 +101,6 @@ enum {
 /* What differs by operation, for the core. The backends have tables of their own. */
 struct proi_op_row {
     const char *name;
-    enum proi_lane lane;
     bool sends; /* moves bytes out, whole, in order */
     bool multi; /* completes many times */
 };
