@@ -121,7 +121,7 @@ class Bench:
         backend = "epoll" if "epoll" in name else "io_uring"
         command = [self.reversed, "--listen", "0.0.0.0:%d" % port, "--backend", backend, "--log-level", "error",
                    "--idle-timeout", "3600s", "--threads", "2" if name.endswith("_2") else "1"]
-        return command + (["--spin", "50us"] if name.endswith("_spin") else []) + options
+        return command + (["--spin", "100us"] if name.endswith("_spin") else []) + options
 
 
 class Server:
