@@ -545,19 +545,21 @@ static bool submit(struct pro_loop *loop, struct pro_op *op)
         return true;
     }
     proi_assert(r == -EAGAIN);
-    proi_op_time(loop, op);
     op->flags |= PROI_INQUEUE;
     proi_queue_push_front(&loop->submissions, op);
     return false;
 }
 
+/* False when some are left: they wait, and their time runs. */
 static bool flush(struct pro_loop *loop)
 {
     struct pro_op *op;
     while ((op = proi_queue_pop(&loop->submissions)) != NULL)
         if (!submit(loop, op))
-            return false;
-    return true;
+            break;
+    for (struct pro_op *left = loop->submissions.head; left; left = left->queue_next)
+        proi_op_time(loop, left);
+    return !op;
 }
 
 /* A completion of the core's own making: final, or a report. */
@@ -660,9 +662,9 @@ static int turn(struct pro_loop *loop, bool wait)
         until = 0;
     if (until && !proi_post_sleep(loop)) /* after the spin, which saves posters the write to the waker */
         until = 0;
-    int r = loop->backend->wait(loop, until);
-    if (r < 0)
-        return r;
+    int refused = loop->backend->wait(loop, until);
+    if (refused < 0)
+        return refused;
     loop->now = loop->backend->now(loop);
     woken |= proi_post_take(loop);
     if (loop->now >= loop->tidy_at)
@@ -672,6 +674,8 @@ static int turn(struct pro_loop *loop, bool wait)
         loop->overdue_since = 0;
     enum due due;
     int ran = (int)dispatch(loop, &due);
+    if (refused)
+        due = DUE_TIMERS;
     if (loop->wheel.due.head && (due = lose_patience(loop, due)) != DUE_TIMERS)
         expire(loop, due);
     return ran + woken;

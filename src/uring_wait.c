@@ -154,9 +154,12 @@ static int enter_quietly(const struct pro_loop *loop, uint64_t until)
     return r;
 }
 
-static bool passes(int error)
+/* What wait() says. An enter that is refused, for want of memory, did not make completions of what has happened. */
+static int outcome(int r)
 {
-    return error == -EINTR || error == -ETIME || error == -EAGAIN || error == -EBUSY || error == -ENOMEM;
+    if (r >= 0 || r == -EINTR || r == -ETIME)
+        return 0;
+    return r == -EAGAIN || r == -EBUSY || r == -ENOMEM ? 1 : r;
 }
 
 /* In a foreign loop the waker is watched itself as well, since the ring's signal for it takes its time (see below). */
@@ -228,7 +231,7 @@ int proi_uring_wait(struct pro_loop *loop, uint64_t until)
         loop->stats.waits++;
     }
     after_enter(loop);
-    return r >= 0 || passes(r) ? 0 : r;
+    return outcome(r);
 }
 
 /* Whether there are completions, or the kernel would make some if it were asked. Read from memory. */

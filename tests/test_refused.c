@@ -6,6 +6,8 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <time.h>
+#include <unistd.h>
 
 enum { MS_NS = 1000000, ENTRIES = 4, MANY = 20 };
 
@@ -90,11 +92,33 @@ static void sends_when_the_queue_is_full_are_late(void **state)
         RUN_UNTIL(w, r[i]->finals == 1);
 }
 
+/* What has arrived is not late because the kernel could not be asked for it. */
+static void receive_when_refused_is_not_late(void **state)
+{
+    struct world *w = refusing(state);
+    int far;
+    struct pro_handle *near = world_tcp(w, &far);
+    struct record *r = world_record(w);
+    char got[8];
+    pro_deadline(&r->op, pro_now(w->loop) + 20 * MS_NS);
+    pro_recv(near, record_begin(r), got, sizeof got, 0, on_record);
+    world_turns(w, 1);
+    assert_int_equal(write(far, "hello", 5), 5);
+    refusal = -EAGAIN;
+    nanosleep(&(struct timespec){.tv_nsec = 21 * MS_NS}, NULL);
+    world_turns(w, 5);
+    assert_int_equal(r->finals, 0);
+    refusal = 0;
+    RUN_UNTIL(w, r->finals == 1);
+    assert_int_equal(r->last.res, 5);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
         TEST(send_when_not_taken_is_not_sent),
         TEST(sends_when_the_queue_is_full_are_late),
+        TEST(receive_when_refused_is_not_late),
     };
     return RUN(tests);
 }
