@@ -51,6 +51,9 @@ struct proi_control {
     enum proi_kind (*kind)(struct pro_loop *loop, int fd);
 };
 
+/* Deadlines that are meant never to pass are this far away: what waits for one may wake up for nothing in between. */
+#define PROI_FAR_NS UINT64_C(1000000000)
+
 struct proi_backend {
     enum pro_backend_kind kind;
     /* A send on a socket has an event by the end of the next wait(), or proi_op_time() is called for it: it waits. */

@@ -31,6 +31,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 #include "embed.h"
@@ -64,6 +65,8 @@ enum {
 
 struct epoll {
     int fd;
+    int timer;         /* for distant deadlines, see alarm_stands; -1: not to be had */
+    uint64_t alarm_at; /* when it ends a wait; UINT64_MAX: it does not */
     bool nosignal, no_pwait2;
     uint32_t ready_count; /* entries of the ready queue */
     uint32_t limit;       /* those that were there when wait() returned */
@@ -498,13 +501,35 @@ static int wait_coarse(struct epoll *ep, const struct timespec *timeout)
     return epoll_wait(ep->fd, ep->events, EVENTS, ms);
 }
 
+static struct timespec timespec_of(uint64_t ns)
+{
+    return (struct timespec){(time_t)(ns / 1000000000), (long)(ns % 1000000000)};
+}
+
+/* Whether the timer ends the wait in time. A time-out is a timer that the kernel sets and takes back in every call, and
+ * most of what a loop waits for are deadlines of seconds, which never pass but move away. So a distant one stands in the
+ * timer, which is moved when a nearer one comes; that those have moved away is found out when it fires. */
+static bool alarm_stands(const struct pro_loop *loop, uint64_t until)
+{
+    struct epoll *ep = state(loop);
+    if (until >= ep->alarm_at)
+        return true;
+    if (ep->timer < 0 || until < loop->now || until - loop->now < PROI_FAR_NS)
+        return false;
+    struct itimerspec when = {.it_value = timespec_of(until)};
+    int r = timerfd_settime(ep->timer, TFD_TIMER_ABSTIME, &when, NULL);
+    proi_assert(r == 0);
+    ep->alarm_at = until;
+    return true;
+}
+
 static int wait_for(const struct pro_loop *loop, uint64_t until)
 {
     struct epoll *ep = state(loop);
-    struct timespec left = {0, 0}, *timeout = until == UINT64_MAX ? NULL : &left;
+    struct timespec left = {0, 0}, *timeout = alarm_stands(loop, until) ? NULL : &left;
     uint64_t now = until && timeout ? proi_kernel_now(loop) : 0;
     if (until > now && timeout)
-        left = (struct timespec){(time_t)((until - now) / 1000000000), (long)((until - now) % 1000000000)};
+        left = timespec_of(until - now);
     if (!ep->no_pwait2) {
         int n = epoll_pwait2(ep->fd, ep->events, EVENTS, timeout, NULL);
         if (n >= 0 || (errno != ENOSYS && errno != EPERM))
@@ -521,9 +546,13 @@ static int take_edges(const struct pro_loop *loop, uint64_t until)
     int n = wait_for(loop, until);
     if (n < 0 && errno != EINTR)
         return -errno;
-    for (int i = 0; i < n; i++)
-        if (ep->events[i].data.ptr) /* NULL is the waker */
-            on_edge(ep, ep->events[i].data.ptr, ep->events[i].events);
+    for (int i = 0; i < n; i++) {
+        void *what = ep->events[i].data.ptr;
+        if (what == ep)
+            ep->alarm_at = UINT64_MAX;
+        else if (what) /* NULL is the waker */
+            on_edge(ep, what, ep->events[i].events);
+    }
     return 0;
 }
 
@@ -567,6 +596,16 @@ static int epoll_waker(struct pro_loop *loop)
 
 /* --- the rest of the seam ---------------------------------------------------------------------------------------------- */
 
+static int open_timer(struct epoll *ep)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLET, .data.ptr = ep};
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (fd < 0 || epoll_ctl(ep->fd, EPOLL_CTL_ADD, fd, &event) == 0)
+        return fd;
+    close(fd);
+    return -1;
+}
+
 static int epoll_init(struct pro_loop *loop, const struct pro_config *config)
 {
     struct epoll *ep = proi_alloc(&loop->allocator, sizeof *ep, _Alignof(struct epoll));
@@ -578,6 +617,8 @@ static int epoll_init(struct pro_loop *loop, const struct pro_config *config)
         proi_free(&loop->allocator, ep, sizeof *ep);
         return -error;
     }
+    ep->timer = open_timer(ep);
+    ep->alarm_at = UINT64_MAX;
     ep->nosignal = proi_has_rwf_nosignal();
     proi_embed_init(&ep->embed);
     proi_describe(loop, "epoll");
@@ -589,6 +630,8 @@ static void epoll_fini(struct pro_loop *loop)
 {
     struct epoll *ep = state(loop);
     proi_embed_close(&ep->embed);
+    if (ep->timer >= 0)
+        close(ep->timer);
     close(ep->fd);
     proi_free(&loop->allocator, ep, sizeof *ep);
 }

@@ -34,7 +34,7 @@ enum {
     FEW = 16,                        /* results: a kernel that has more to tell tells more at a time */
     PATIENCE_NS = 100 * 1000 * 1000, /* for which deadlines wait while there are results */
     TIDY_NS = 1100 * 1000 * 1000,    /* for which pool memory is not needed before it is given back; a far time for the
-                                        backend of io_uring, where that costs less */
+                                        backends, where that costs less */
 };
 
 /* --- memory, description, guard ------------------------------------------------------------------------------- */

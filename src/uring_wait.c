@@ -24,7 +24,6 @@ enum {
 
 /* The kernel adds to the time a wait may last without a look at what its own holds. */
 #define LONGEST_NS (UINT64_C(1) << 61)
-#define FAR_NS     UINT64_C(1000000000) /* deadlines that are meant never to pass are this far away */
 
 /* Tells the processor that this loop only waits. */
 #if defined(__x86_64__) || defined(__i386__)
@@ -110,7 +109,7 @@ static bool alarm_stands(const struct pro_loop *loop, uint64_t until)
     struct uring *u = proi_uring_of(loop);
     if (until >= u->alarm_at)
         return true;
-    uint64_t now = until - loop->now < FAR_NS ? until : proi_kernel_now(loop);
+    uint64_t now = until - loop->now < PROI_FAR_NS ? until : proi_kernel_now(loop);
     struct io_uring_sqe *sqe = now < until ? proi_uring_sqe(u) : NULL;
     if (!sqe)
         return false;

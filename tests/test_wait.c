@@ -323,7 +323,7 @@ static void loop_with_a_min_wait_falls_asleep(void **state)
 }
 
 /* ------------------------------------------------------------------------------------------------------------
- * Distant deadlines, for which io_uring keeps a request standing
+ * Distant deadlines, for which an alarm stands: a request of io_uring, a timer descriptor beside epoll
  * ------------------------------------------------------------------------------------------------------------ */
 
 #define SECOND UINT64_C(1000000000)
