@@ -28,9 +28,8 @@
  * works off; as long as there is one, answers are added to it and nothing else is sent, so nothing overtakes. When it is
  * too long the receive is cancelled, and asked for again when all of it is gone.
  *
- * There are few buffers at first, for few stay in the cache. When the kernel finds none it ends the receive (ENOBUFS):
- * there are twice as many from then on, and it is asked for again. All buffers go back at the end of a turn whatever the
- * peers do.
+ * When the kernel finds no buffer it ends the receive (ENOBUFS): there are more from then on, and it is asked for again. All
+ * buffers go back at the end of a turn whatever the peers do.
  *
  * Bulk. A system call does the receives of all connections that have data, and nothing bounds that: with large frames the
  * data of the last one throws the first one's out of the cache before it is answered. So a connection that sends much is
@@ -39,35 +38,18 @@
  *
  *     poll --> queue --> "send the answers in hot[0]; receive into hot[1]" --> codec --> pieces in hot[1] --> ...
  *
- * Where a buffer begins. The processor copies slowly between places with the same offset in their pages, and the kernel's
- * pages of a socket are filled from the first byte on; so no buffer begins near the beginning of a page (STAGGER).
- *
- * --spin: before it sleeps it looks at the ring for some microseconds, in memory, without a system call. Where few
- * connections take turns with the server it saves the sleep and the waking, at the price of the processor's idle time.
- * --min-wait US: it sleeps at least so long, unless there are many completions. The opposite trade: less work for each, but
- * later. --with NAME, --without NAME: turns one of the knobs, to see what it gives. */
+ * The ring, its buffers and the options are in ring.h. */
 #include <assert.h>
-#include <liburing.h>
 #include <poll.h>
 #include <stdint.h>
-#include <sys/mman.h>
-#include <time.h>
 
 #include "codec.h"
+#include "ring.h"
 #include "server.h"
 
 enum {
-    ENTRIES = 1024,
-    COMPLETIONS = 8192,
-    BUFFER = 64 * 1024 + 64, /* takes a frame of 64 KiB */
-    SMALL_BUFFER = 16 * 1024,
-    BUFFERS = 1024, /* at most */
-    FIRST_BUFFERS = 32,
-    FROM_MALLOC = BUFFERS, /* where the memory of a piece is from, if it is no buffer */
+    FROM_MALLOC = RING_BUFFERS, /* where the memory of a piece is from, if it is no buffer */
     FROM_BULK,
-    PAGE = 4096,
-    STAGGER = 1024,
-    STRIDE = BUFFER - BUFFER % PAGE + PAGE, /* from buffer to buffer */
     PIECES = 256,
     NO_PIECE = PIECES,
     TURN = 48 * 1024,
@@ -76,8 +58,6 @@ enum {
     MUCH = 32 * 1024,     /* a connection from which so much is received at once is bulk, */
     LITTLE = 8 * 1024,    /* until so little */
     LITTLE_TIMES = 16,    /* is received so often in succession */
-    SPIN_NS = 100 * 1000,
-    MANY = 64, /* completions end a --min-wait */
 };
 
 enum kind { ACCEPT, RETRY, RECEIVE, POLL, BULK_RECEIVE, CANCEL, SEND, BACKLOG_SEND, CLOSE };
@@ -112,42 +92,16 @@ struct conn {
     bool ended : 1;          /* there is no more input */
 };
 
-struct knobs {
-    bool defer_taskrun, coop_taskrun, multishot_receive, multishot_accept, skip_success, early_submit, large_buffers,
-        bulk, stagger;
-    bool receive_poll_first, ring_descriptor, huge_pages;
-    bool spin;
-    unsigned min_wait_us;
-};
-
-/* As tuned. */
-static struct knobs knobs_wanted = {
-    .defer_taskrun = true,
-    .coop_taskrun = true,
-    .multishot_receive = true,
-    .multishot_accept = true,
-    .skip_success = true,
-    .early_submit = true,
-    .large_buffers = true,
-    .bulk = true,
-    .stagger = true,
-};
-
 struct loop {
-    struct io_uring ring;
+    struct ring ring;
     struct listener listener;
     struct conn *conns; /* by descriptor */
-    struct io_uring_buf_ring *buffers;
-    uint8_t *memory;
-    unsigned stock;   /* buffers that there are */
-    bool stocked;     /* it was enlarged in this turn */
-    bool last_words;  /* in this turn something is sent after which a connection is to be ended */
-    uint8_t *hot[2];  /* for bulk */
-    unsigned hotter;  /* the one that was received into last */
-    bool hot_waiting; /* for what was received to be answered */
-    int *queue;       /* of bulk connections that are ready; a ring */
+    bool last_words;    /* in this turn something is sent after which a connection is to be ended */
+    uint8_t *hot[2];    /* for bulk */
+    unsigned hotter;    /* the one that was received into last */
+    bool hot_waiting;   /* for what was received to be answered */
+    int *queue;         /* of bulk connections that are ready; a ring */
     unsigned queue_mask, queue_head, queue_tail;
-    struct knobs knobs;
     size_t bytes; /* of all pieces */
     unsigned pieces, talkers;
     struct piece piece[PIECES];
@@ -157,18 +111,9 @@ struct loop {
 };
 
 static_assert(sizeof(struct conn) <= 40, "that much an idle connection costs");
-static_assert(ENTRIES >= 2 * PIECES + 16, "settle() may need an entry for each send of the turn");
+static_assert(RING_ENTRIES >= 2 * PIECES + 16, "settle() may need an entry for each send of the turn");
 
 /* --- requests ------------------------------------------------------------------------------------------------------- */
-
-/* There is always one: a turn ends before they run out. */
-static struct io_uring_sqe *request(struct loop *l)
-{
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&l->ring);
-    if (!sqe)
-        server_die("io_uring_get_sqe", ENOSPC);
-    return sqe;
-}
 
 static uint64_t name(enum kind kind, int fd)
 {
@@ -183,8 +128,8 @@ static void sign(struct io_uring_sqe *sqe, enum kind kind, int fd, unsigned flag
 
 static void start_accept(struct loop *l)
 {
-    struct io_uring_sqe *sqe = request(l);
-    if (l->knobs.multishot_accept)
+    struct io_uring_sqe *sqe = ring_request(&l->ring);
+    if (l->ring.knobs.multishot_accept)
         io_uring_prep_multishot_accept(sqe, l->listener.fd, NULL, NULL, SOCK_CLOEXEC);
     else
         io_uring_prep_accept(sqe, l->listener.fd, NULL, NULL, SOCK_CLOEXEC);
@@ -195,7 +140,7 @@ static void start_accept(struct loop *l)
 static void start_receive(struct loop *l, int fd)
 {
     struct conn *conn = &l->conns[fd];
-    struct io_uring_sqe *sqe = request(l);
+    struct io_uring_sqe *sqe = ring_request(&l->ring);
     conn->receiving = true;
     conn->polled = conn->bulk;
     if (conn->polled) {
@@ -203,11 +148,11 @@ static void start_receive(struct loop *l, int fd)
         sign(sqe, POLL, fd, 0);
         return;
     }
-    if (l->knobs.multishot_receive)
+    if (l->ring.knobs.multishot_receive)
         io_uring_prep_recv_multishot(sqe, fd, NULL, 0, 0);
     else
         io_uring_prep_recv(sqe, fd, NULL, 0, 0);
-    if (l->knobs.receive_poll_first)
+    if (l->ring.knobs.receive_poll_first)
         sqe->ioprio |= IORING_RECVSEND_POLL_FIRST;
     sqe->buf_group = 0;
     sign(sqe, RECEIVE, fd, IOSQE_BUFFER_SELECT);
@@ -215,44 +160,20 @@ static void start_receive(struct loop *l, int fd)
 
 static void cancel_receive(struct loop *l, int fd)
 {
-    struct io_uring_sqe *sqe = request(l);
+    struct io_uring_sqe *sqe = ring_request(&l->ring);
     io_uring_prep_cancel64(sqe, name(l->conns[fd].polled ? POLL : RECEIVE, fd), 0);
     sign(sqe, CANCEL, fd, IOSQE_CQE_SKIP_SUCCESS);
 }
 
 /* --- buffers -------------------------------------------------------------------------------------------------------- */
 
-/* Nor do two begin at the same place of the cache. */
-static uint8_t *buffer_data(const struct loop *l, unsigned buffer)
-{
-    return l->memory + (size_t)buffer * STRIDE + (l->knobs.stagger ? STAGGER + buffer % 32 * 64 : 0);
-}
-
-static void put_buffer(struct loop *l, unsigned buffer)
-{
-    io_uring_buf_ring_add(l->buffers, buffer_data(l, buffer), l->knobs.large_buffers ? BUFFER : SMALL_BUFFER,
-                          (uint16_t)buffer, io_uring_buf_ring_mask(BUFFERS), 0);
-    io_uring_buf_ring_advance(l->buffers, 1);
-}
-
 /* Memory that a piece does not need. */
 static void put_memory(struct loop *l, uint8_t *data, unsigned from)
 {
-    if (from < BUFFERS)
-        put_buffer(l, from);
+    if (from < RING_BUFFERS)
+        ring_put_buffer(&l->ring, from);
     else if (from == FROM_MALLOC)
         free(data);
-}
-
-/* However many receives meet the same shortage, it doubles the stock once. */
-static void enlarge_stock(struct loop *l)
-{
-    unsigned wanted = l->stock ? l->stock * 2 : FIRST_BUFFERS;
-    if (l->stocked || wanted > BUFFERS)
-        return;
-    while (l->stock < wanted)
-        put_buffer(l, l->stock++);
-    l->stocked = true;
 }
 
 /* --- the life of a connection --------------------------------------------------------------------------------------- */
@@ -265,7 +186,7 @@ static void close_if_over(struct loop *l, int fd)
         return;
     codec_part_drop(&conn->part);
     *conn = (struct conn){0};
-    struct io_uring_sqe *sqe = request(l);
+    struct io_uring_sqe *sqe = ring_request(&l->ring);
     io_uring_prep_close(sqe, fd);
     sign(sqe, CLOSE, fd, IOSQE_CQE_SKIP_SUCCESS);
 }
@@ -322,7 +243,7 @@ static void backlog_send(struct loop *l, int fd)
         backlog->waiting = NULL;
         backlog->sent = backlog->waiting_size = backlog->room = 0;
     }
-    struct io_uring_sqe *sqe = request(l);
+    struct io_uring_sqe *sqe = ring_request(&l->ring);
     io_uring_prep_send(sqe, fd, backlog->sending + backlog->sent, backlog->sending_size - backlog->sent,
                        MSG_NOSIGNAL | MSG_WAITALL);
     sign(sqe, BACKLOG_SEND, fd, 0);
@@ -384,7 +305,7 @@ static void send_pieces(struct loop *l)
     for (unsigned i = 0; i < l->talkers; i++) {
         const struct conn *conn = &l->conns[l->talker[i]];
         const struct piece *piece = &l->piece[conn->first];
-        struct io_uring_sqe *sqe = request(l);
+        struct io_uring_sqe *sqe = ring_request(&l->ring);
         unsigned flags = MSG_NOSIGNAL | MSG_DONTWAIT | MSG_WAITALL;
         if (conn->first == conn->last) {
             io_uring_prep_send(sqe, l->talker[i], piece->data, piece->size, (int)flags);
@@ -395,7 +316,7 @@ static void send_pieces(struct loop *l)
             l->messages[i].msg_iovlen = (size_t)(&l->iovs[used] - l->messages[i].msg_iov);
             io_uring_prep_sendmsg(sqe, l->talker[i], &l->messages[i], flags);
         }
-        sign(sqe, SEND, l->talker[i], l->knobs.skip_success ? IOSQE_CQE_SKIP_SUCCESS : 0);
+        sign(sqe, SEND, l->talker[i], l->ring.knobs.skip_success ? IOSQE_CQE_SKIP_SUCCESS : 0);
     }
 }
 
@@ -430,11 +351,11 @@ static void on_send(struct loop *l, int fd, int res)
 /* Nothing that was submitted is under way any more: what the kernel had to say about it, it has said. */
 static void settle(struct loop *l, unsigned since)
 {
-    unsigned end = io_uring_smp_load_acquire(l->ring.cq.ktail);
-    if (IO_URING_READ_ONCE(*l->ring.sq.kflags) & IORING_SQ_CQ_OVERFLOW)
+    unsigned end = io_uring_smp_load_acquire(l->ring.io.cq.ktail);
+    if (IO_URING_READ_ONCE(*l->ring.io.sq.kflags) & IORING_SQ_CQ_OVERFLOW)
         server_die("the completion ring is too small", EOVERFLOW); /* a short send might have gone unnoticed */
     for (unsigned at = since; at != end && l->talkers > 0; at++) {
-        const struct io_uring_cqe *cqe = &l->ring.cq.cqes[at & l->ring.cq.ring_mask];
+        const struct io_uring_cqe *cqe = &l->ring.io.cq.cqes[at & l->ring.io.cq.ring_mask];
         if (cqe->user_data >> 32 == SEND)
             on_send(l, (int)(uint32_t)cqe->user_data, cqe->res);
     }
@@ -448,13 +369,14 @@ static void settle(struct loop *l, unsigned since)
     }
     l->pieces = l->talkers = 0;
     l->bytes = 0;
-    l->stocked = l->last_words = false;
+    l->last_words = false;
+    l->ring.enlarged = false;
 }
 
 /* The next connection of the queue is received from, unless its mind has changed meanwhile. Each takes one entry. */
 static void start_bulk_receive(struct loop *l)
 {
-    while (l->queue_head != l->queue_tail && !l->hot_waiting && io_uring_sq_space_left(&l->ring) > 0) {
+    while (l->queue_head != l->queue_tail && !l->hot_waiting && io_uring_sq_space_left(&l->ring.io) > 0) {
         int fd = l->queue[l->queue_head++ & l->queue_mask];
         struct conn *conn = &l->conns[fd];
         if (conn->ended || !conn->polled || (conn->backlog && conn->backlog->paused)) {
@@ -464,33 +386,10 @@ static void start_bulk_receive(struct loop *l)
         }
         l->hotter ^= 1;
         l->hot_waiting = true;
-        struct io_uring_sqe *sqe = request(l);
+        struct io_uring_sqe *sqe = ring_request(&l->ring);
         io_uring_prep_recv(sqe, fd, l->hot[l->hotter], BULK, MSG_DONTWAIT);
         sign(sqe, BULK_RECEIVE, fd, 0);
     }
-}
-
-/* What io_uring_enter() is told besides (EXT_ARG), as of Linux 6.12. */
-struct enter_arg {
-    uint64_t sigmask;
-    uint32_t sigmask_size, min_wait_us;
-    uint64_t timeout;
-};
-
-/* One system call, where that of Debian 12's liburing knows no min-wait. The entries' order was written down when the ring
- * was made, and is always the same. */
-static int enter(struct loop *l, unsigned entries, unsigned wait)
-{
-    static const struct __kernel_timespec hour = {.tv_sec = 3600}; /* with none the wait would end with the min-wait */
-    struct enter_arg arg = {.min_wait_us = l->knobs.min_wait_us, .timeout = (uintptr_t)&hour};
-    bool registered = l->ring.enter_ring_fd != l->ring.ring_fd, patient = wait && arg.min_wait_us;
-    unsigned flags = (wait ? IORING_ENTER_GETEVENTS : 0) | (registered ? IORING_ENTER_REGISTERED_RING : 0);
-    io_uring_smp_store_release(l->ring.sq.ktail, l->ring.sq.sqe_tail);
-    l->ring.sq.sqe_head = l->ring.sq.sqe_tail;
-    if (patient)
-        return io_uring_enter2((unsigned)l->ring.enter_ring_fd, entries, MANY, flags | IORING_ENTER_EXT_ARG,
-                               (sigset_t *)&arg, sizeof arg);
-    return io_uring_enter2((unsigned)l->ring.enter_ring_fd, entries, wait, flags, NULL, _NSIG / 8);
 }
 
 /* Hands in all that is ready, and waits for so many completions. */
@@ -498,17 +397,8 @@ static void end_turn(struct loop *l, unsigned wait)
 {
     send_pieces(l);
     start_bulk_receive(l);
-    unsigned since = *l->ring.cq.ktail, entries = io_uring_sq_ready(&l->ring);
-    int n;
-    if (entries > 0 || wait) {
-        do
-            n = enter(l, entries, wait);
-        while (n == -EINTR);
-        if (n == -ETIME)
-            n = 0;
-        if (n < 0 || (unsigned)n != entries)
-            server_die("io_uring_enter", n < 0 ? -n : EIO);
-    }
+    unsigned since = *l->ring.io.cq.ktail;
+    ring_submit(&l->ring, wait);
     settle(l, since);
 }
 
@@ -569,12 +459,12 @@ static void on_receive(struct loop *l, int fd, int res, unsigned flags)
     unsigned buffer = flags >> IORING_CQE_BUFFER_SHIFT;
     conn->receiving = flags & IORING_CQE_F_MORE;
     if (res > 0)
-        on_data(l, fd, buffer_data(l, buffer), (size_t)res, buffer);
+        on_data(l, fd, ring_buffer(&l->ring, buffer), (size_t)res, buffer);
     else if (flags & IORING_CQE_F_BUFFER)
-        put_buffer(l, buffer);
+        ring_put_buffer(&l->ring, buffer);
     if (res == -ENOBUFS)
-        enlarge_stock(l);
-    if (res >= MUCH && l->knobs.bulk && !conn->bulk) {
+        ring_enlarge_stock(&l->ring);
+    if (res >= MUCH && l->ring.knobs.bulk && !conn->bulk) {
         conn->bulk = true;
         if (conn->receiving)
             cancel_receive(l, fd);
@@ -617,7 +507,7 @@ static void on_bulk_receive(struct loop *l, int fd, int res)
 static void retry_accept(struct loop *l)
 {
     static struct __kernel_timespec pause = {.tv_nsec = 100000000};
-    struct io_uring_sqe *sqe = request(l);
+    struct io_uring_sqe *sqe = ring_request(&l->ring);
     io_uring_prep_timeout(sqe, &pause, 0, 0);
     sign(sqe, RETRY, 0, 0);
 }
@@ -666,16 +556,16 @@ static void on_completion(struct loop *l, const struct io_uring_cqe *cqe)
 /* A completion makes two pieces at most, and two requests. */
 static bool turn_is_full(const struct loop *l)
 {
-    return (l->bytes >= TURN && l->knobs.early_submit) || l->pieces + 2 > PIECES ||
-           io_uring_sq_space_left(&l->ring) < l->talkers + 5;
+    return (l->bytes >= TURN && l->ring.knobs.early_submit) || l->pieces + 2 > PIECES ||
+           io_uring_sq_space_left(&l->ring.io) < l->talkers + 5;
 }
 
 static void take_completions(struct loop *l)
 {
-    unsigned head = *l->ring.cq.khead;
-    while (head != io_uring_smp_load_acquire(l->ring.cq.ktail)) {
-        struct io_uring_cqe cqe = l->ring.cq.cqes[head & l->ring.cq.ring_mask];
-        io_uring_smp_store_release(l->ring.cq.khead, ++head);
+    unsigned head = *l->ring.io.cq.khead;
+    while (head != io_uring_smp_load_acquire(l->ring.io.cq.ktail)) {
+        struct io_uring_cqe cqe = l->ring.io.cq.cqes[head & l->ring.io.cq.ring_mask];
+        io_uring_smp_store_release(l->ring.io.cq.khead, ++head);
         if (turn_is_full(l))
             end_turn(l, 0);
         on_completion(l, &cqe);
@@ -684,37 +574,6 @@ static void take_completions(struct loop *l)
 
 /* --- waiting -------------------------------------------------------------------------------------------------------- */
 
-static uint64_t now(void)
-{
-    struct timespec time;
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
-}
-
-static inline void relax(void)
-{
-#if defined(__x86_64__) || defined(__i386__)
-    __builtin_ia32_pause();
-#endif
-}
-
-/* True when there are completions. What has come is the kernel's until it is fetched with a system call, which is made
- * only when the ring says that there is something. */
-static bool spin(struct loop *l)
-{
-    uint64_t end = now() + SPIN_NS;
-    do {
-        for (int i = 0; i < 64; i++) {
-            if (IO_URING_READ_ONCE(*l->ring.sq.kflags) & IORING_SQ_TASKRUN)
-                io_uring_get_events(&l->ring);
-            if (io_uring_cq_ready(&l->ring) > 0)
-                return true;
-            relax();
-        }
-    } while (now() < end);
-    return false;
-}
-
 /* No completion tells that last words were sent, so it must not be waited for; nor while somebody is in the queue. */
 static void wait_for_completions(struct loop *l)
 {
@@ -722,60 +581,20 @@ static void wait_for_completions(struct loop *l)
         end_turn(l, 0);
         return;
     }
-    if (l->knobs.spin) {
+    if (l->ring.knobs.spin) {
         end_turn(l, 0);
-        if (spin(l))
+        if (ring_spin(&l->ring))
             return;
     }
     end_turn(l, 1);
 }
 
-/* DEFER_TASKRUN: the kernel does its part of the work within our system calls, and does not interrupt for it. Of all the
- * set-up flags it is the one that counts, by half of the processor's time. */
-static void open_ring(struct loop *l)
-{
-    unsigned taskrun = l->knobs.coop_taskrun ? IORING_SETUP_COOP_TASKRUN : 0;
-    if (l->knobs.defer_taskrun)
-        taskrun = IORING_SETUP_DEFER_TASKRUN;
-    struct io_uring_params params = {
-        .flags = IORING_SETUP_SINGLE_ISSUER | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_CQSIZE | taskrun |
-                 (l->knobs.spin ? IORING_SETUP_TASKRUN_FLAG : 0U),
-        .cq_entries = COMPLETIONS,
-    };
-    int r = io_uring_queue_init_params(ENTRIES, &l->ring, &params);
-    if (r < 0)
-        server_die("io_uring_setup", -r);
-    for (unsigned i = 0; i < ENTRIES; i++)
-        l->ring.sq.array[i] = i;
-    if (l->knobs.ring_descriptor)
-        r = io_uring_register_ring_fd(&l->ring);
-    if (r < 0)
-        server_die("io_uring_register_ring_fd", -r);
-}
+/* --- the start ------------------------------------------------------------------------------------------------------ */
 
-static uint8_t *map(size_t size)
+static void make_hot(struct loop *l)
 {
-    void *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED)
-        server_die("mmap", errno);
-    return memory;
-}
-
-static void make_buffers(struct loop *l)
-{
-    const size_t size = (size_t)BUFFERS * STRIDE;
-    l->buffers = (struct io_uring_buf_ring *)(void *)map(BUFFERS * sizeof(struct io_uring_buf));
-    l->memory = map(size);
-    if (l->knobs.huge_pages && madvise(l->memory, size, MADV_HUGEPAGE) < 0)
-        server_die("madvise", errno);
-    struct io_uring_buf_reg reg = {.ring_addr = (uintptr_t)l->buffers, .ring_entries = BUFFERS};
-    int r = io_uring_register_buf_ring(&l->ring, &reg, 0);
-    if (r < 0)
-        server_die("io_uring_register_buf_ring", -r);
-    io_uring_buf_ring_init(l->buffers);
-    enlarge_stock(l);
     for (int i = 0; i < 2; i++)
-        l->hot[i] = map(BULK + PAGE) + (l->knobs.stagger ? STAGGER : 0);
+        l->hot[i] = ring_map(BULK + RING_PAGE) + (l->ring.knobs.stagger ? RING_STAGGER : 0);
 }
 
 static void make_queue(struct loop *l, unsigned limit)
@@ -787,16 +606,20 @@ static void make_queue(struct loop *l, unsigned limit)
     l->queue_mask = size - 1;
 }
 
+struct tuned_server {
+    struct server server; /* first: each thread is told where it is */
+    struct ring_knobs knobs;
+};
+
 static void *run(void *arg)
 {
-    struct server *server = arg;
+    const struct tuned_server *tuned = arg;
     struct loop *l = server_table(1, sizeof *l);
-    l->conns = server->conns;
-    l->knobs = knobs_wanted;
-    l->listener = server_listen(server, 0);
-    open_ring(l);
-    make_buffers(l);
-    make_queue(l, server->limit);
+    l->conns = tuned->server.conns;
+    l->listener = server_listen(&tuned->server, 0);
+    ring_open(&l->ring, &tuned->knobs);
+    make_hot(l);
+    make_queue(l, tuned->server.limit);
     start_accept(l);
     for (;;) {
         wait_for_completions(l);
@@ -805,64 +628,10 @@ static void *run(void *arg)
     return NULL;
 }
 
-static const struct {
-    const char *name;
-    bool *knob;
-} knob_names[] = {
-    {"defer-taskrun", &knobs_wanted.defer_taskrun}, /* else COOP_TASKRUN, */
-    {"coop-taskrun", &knobs_wanted.coop_taskrun},   /* or else neither */
-    {"multishot-receive", &knobs_wanted.multishot_receive},
-    {"multishot-accept", &knobs_wanted.multishot_accept},
-    {"skip-success", &knobs_wanted.skip_success},   /* else each send makes a completion */
-    {"early-submit", &knobs_wanted.early_submit},   /* else a turn has no end by bytes */
-    {"large-buffers", &knobs_wanted.large_buffers}, /* else of 16 KiB */
-    {"bulk", &knobs_wanted.bulk},
-    {"stagger", &knobs_wanted.stagger}, /* else each begins where a page does */
-    {"receive-poll-first", &knobs_wanted.receive_poll_first},
-    {"ring-descriptor", &knobs_wanted.ring_descriptor}, /* registered */
-    {"huge-pages", &knobs_wanted.huge_pages},
-};
-
-static void turn_knob(const char *name, bool on)
-{
-    for (size_t i = 0; i < sizeof knob_names / sizeof knob_names[0]; i++) {
-        if (strcmp(name, knob_names[i].name) == 0) {
-            *knob_names[i].knob = on;
-            return;
-        }
-    }
-    fprintf(stderr, "no such knob: %s\n", name);
-    exit(2);
-}
-
-/* Takes the options from the end of the arguments, and returns how many are left. */
-static int take_options(int argc, char **argv)
-{
-    for (; argc > 2; argc--) {
-        const char *last = argv[argc - 1], *before = argc > 3 ? argv[argc - 2] : "";
-        bool with = strcmp(before, "--with") == 0;
-        if (strcmp(last, "--spin") == 0) {
-            knobs_wanted.spin = true;
-            continue;
-        }
-        if (with || strcmp(before, "--without") == 0)
-            turn_knob(last, with);
-        else if (strcmp(before, "--min-wait") == 0)
-            knobs_wanted.min_wait_us = (unsigned)strtoul(last, NULL, 10);
-        else
-            break;
-        argc--;
-    }
-    if (argc > 3) {
-        fprintf(stderr, "no such option: %s\n", argv[argc - 1]);
-        exit(2);
-    }
-    return argc;
-}
-
 int main(int argc, char **argv)
 {
-    struct server server = server_begin(take_options(argc, argv), argv);
-    server.conns = server_table(server.limit, sizeof(struct conn));
-    server_run(&server, run);
+    struct tuned_server tuned = {.knobs = ring_knobs_as_tuned};
+    tuned.server = server_begin(ring_take_options(&tuned.knobs, argc, argv), argv);
+    tuned.server.conns = server_table(tuned.server.limit, sizeof(struct conn));
+    server_run(&tuned.server, run);
 }
