@@ -57,6 +57,7 @@ IDLE = 19000  # connections of W9
 IDLE_TIMES = 4
 START_SECONDS = 10
 LOAD_SECONDS = 60  # the longest run, connections and all
+TRACED_SECONDS = 15  # the longest under strace, which many threads make endless
 
 
 class Failed(Exception):
@@ -185,14 +186,14 @@ class Server:
             raise Failed("%s ended with status %d: %s" % (self.name, status, said))
 
 
-def run_load(bench, server, arguments, core=1):
-    """Runs the load generator against a server and returns what it tells."""
-    command = ["taskset", "-c", cores(core, 1), bench.load, str(server.port), "--server", str(server.pid), "--quiet"]
+def run_load(bench, server, arguments, limit=LOAD_SECONDS):
+    """Runs the load generator on core 1 against a server and returns what it tells."""
+    command = ["taskset", "-c", cores(1, 1), bench.load, str(server.port), "--server", str(server.pid), "--quiet"]
     try:
         done = subprocess.run(command + arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, text=True, timeout=LOAD_SECONDS)
+                              stderr=subprocess.PIPE, text=True, timeout=limit)
     except subprocess.TimeoutExpired:
-        raise Failed("not done in %d s" % LOAD_SECONDS) from None
+        raise Failed("not done in %d s" % limit) from None
     if done.returncode != 0:
         raise Failed((done.stderr.strip().splitlines() or ["the load generator failed"])[-1])
     return json.loads(done.stdout)
@@ -249,13 +250,24 @@ def syscalls(bench, name, workload, seconds):
     told = measure(bench, name, workload, seconds, 0.2, ["--syscalls"])
     if told["syscalls"] is not None or not shutil.which("strace"):
         return told["syscalls"]
+    return traced_syscalls(bench, name, workload, seconds)
+
+
+def traced_syscalls(bench, name, workload, seconds):
+    """System calls a request, by strace, those that make the connections among them."""
     with tempfile.NamedTemporaryFile("r") as table, Server(bench, name) as server:
         tracer = subprocess.Popen(["strace", "-f", "-c", "-o", table.name, "-p", str(server.pid)],
                                   stderr=subprocess.DEVNULL)
         time.sleep(0.3)
-        told = run_load(bench, server, WORKLOADS[workload][1].split() + ["--seconds", str(seconds)])
-        tracer.send_signal(signal.SIGINT)
-        tracer.wait()
+        try:
+            told = run_load(bench, server, WORKLOADS[workload][1].split() + ["--seconds", str(seconds)],
+                            TRACED_SECONDS)
+            tracer.send_signal(signal.SIGINT)
+        except Failed:
+            tracer.kill()
+            raise
+        finally:
+            tracer.wait()
         found = re.search(r"^\S+\s+\S+\s+(?:\S+\s+)?(\d+)\s+(?:\d+\s+)?total$", table.read(), re.MULTILINE)
     return int(found.group(1)) / max(told["answered"], 1) if found else None
 
@@ -319,12 +331,13 @@ def idle_memory(bench, name, count):
             time.sleep(0.3)
             fixed, fixed_rss = allocated(), rss_bytes(server.pid)
             times = []
-            for _ in range(IDLE_TIMES):
+            for i in range(IDLE_TIMES):
+                if i:
+                    time.sleep(3)
                 base, base_rss = allocated(), rss_bytes(server.pid)
                 with Held(bench, server, count):
                     time.sleep(0.3)
                     times.append(((allocated() - base) / count, (rss_bytes(server.pid) - base_rss) / count))
-                time.sleep(3)
     told, told_rss = min(times)
     return {"bytes": told, "rss_bytes": told_rss, "fixed_mb": fixed_rss / 1e6, "fixed_allocated_mb": fixed / 1e6}
 

@@ -266,6 +266,7 @@ static void report(const struct load_result *result)
 int main(int argc, char **argv)
 {
     static struct load_result result;
+    struct load_syscalls calls = {NULL, 0};
     struct load_options options;
     struct rlimit files;
     char byte;
@@ -277,6 +278,8 @@ int main(int argc, char **argv)
     }
     if (options.check)
         return load_check(options.port, options.seed) ? 0 : 1;
+    if (options.syscalls)
+        load_syscalls_open(&calls, options.server);
     load_idle(&options);
     if (options.hold) {
         printf("ready\n");
@@ -285,7 +288,7 @@ int main(int argc, char **argv)
             continue;
         return 0;
     }
-    load_run(&options, &result);
+    load_run(&options, &calls, &result);
     report(&result);
     return result.requests ? 0 : 1;
 }

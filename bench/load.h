@@ -52,17 +52,18 @@ uint64_t load_now(void);
 /* A blocking TCP connection to the server from 127.0.0.0/8; `source` picks the address and is any number. -errno. */
 int load_connect(uint16_t port, uint32_t source);
 
-/* The server's system calls, counted by the tracepoint raw_syscalls:sys_enter. */
+/* The server's system calls, counted by the tracepoint raw_syscalls:sys_enter. All zero: they are not. */
 struct load_syscalls {
-    int *fds;
+    int *fds; /* one for each thread that there was at first */
     uint32_t count;
 };
-/* False when the kernel or the rights for it are not there. */
-bool load_syscalls_open(struct load_syscalls *calls, pid_t server);
+/* Before there are connections: a server may have a thread for each. Without effect when the kernel or the rights for it
+ * are not there. */
+void load_syscalls_open(struct load_syscalls *calls, pid_t server);
 uint64_t load_syscalls_read(const struct load_syscalls *calls);
 
 /* Runs the workload. Ends the program when the server gives a wrong answer, closes a connection, or stalls. */
-void load_run(const struct load_options *options, struct load_result *ret_result);
+void load_run(const struct load_options *options, const struct load_syscalls *calls, struct load_result *ret_result);
 
 /* Opens the idle connections and has each answered once. The descriptors stay open to the end of the program. */
 void load_idle(const struct load_options *options);

@@ -568,10 +568,9 @@ static void start(struct engine *engine)
     }
 }
 
-void load_run(const struct load_options *options, struct load_result *ret_result)
+void load_run(const struct load_options *options, const struct load_syscalls *calls, struct load_result *ret_result)
 {
     static struct engine engine;
-    struct load_syscalls calls = {NULL, 0};
     engine.options = options;
     engine.result = ret_result;
     engine.tick = (struct __kernel_timespec){.tv_nsec = (long long)TICK_NS};
@@ -582,14 +581,13 @@ void load_run(const struct load_options *options, struct load_result *ret_result
     set_up_ring(&engine);
     start(&engine);
     run_until(&engine, load_now() + options->warmup_ns);
-    bool counted = options->syscalls && load_syscalls_open(&calls, options->server);
-    struct mark before = take_mark(&engine, &calls);
+    struct mark before = take_mark(&engine, calls);
     engine.measuring = true;
     run_until(&engine, before.at + options->seconds_ns);
-    struct mark after = take_mark(&engine, &calls);
+    struct mark after = take_mark(&engine, calls);
     count_unanswered(&engine, after.at);
     ret_result->elapsed_ns = after.at - before.at;
     ret_result->load_cpu_ns = after.load_cpu - before.load_cpu;
     ret_result->server_cpu_ns = after.server_cpu - before.server_cpu;
-    ret_result->syscalls = counted ? (int64_t)(after.syscalls - before.syscalls) : -1;
+    ret_result->syscalls = calls->count ? (int64_t)(after.syscalls - before.syscalls) : -1;
 }
