@@ -1,6 +1,7 @@
 /*
- * Tests of the frame codec. The parser is held against an oracle by the trace that each leaves of a
- * stream (frame_trace.h): "\n00003abc0002x" is ".hhhhhppPhhhh!", wherever the chunks were cut.
+ * Tests of the frame codec's parser, which is held against an oracle by the trace that each leaves of a
+ * stream (frame_trace.h): "\n00003abc0002x" is ".hhhhhppPhhhh!", wherever the chunks were cut. Headers
+ * one by one are in test_frame_header.c, the reversal is in test_frame_reverse.c.
  */
 #include <setjmp.h>
 #include <signal.h>
@@ -226,6 +227,29 @@ static void error_when_found_names_its_byte(void **state)
     CHECK("\xef\xbc\x90", 99, "!--", FRAME_REASON_NOT_DIGIT); /* a fullwidth zero */
 }
 
+static void header_when_a_byte_is_no_digit_is_refused_there(void **state)
+{
+    (void)state;
+    for (size_t at = 0; at < FRAME_HEADER_SIZE; at++) {
+        for (int byte = 0; byte < 256; byte++) {
+            bool line_end = at == 0 && (byte == '\r' || byte == '\n');
+            uint8_t stream[] = "00001a00012";
+            size_t start = 6;
+
+            if ((byte >= '0' && byte <= '9') || line_end)
+                continue;
+            stream[start + at] = (uint8_t)byte;
+            trace_oracle(stream, 11, 99999, &expected);
+            assert_int_equal(expected.reason, FRAME_REASON_NOT_DIGIT);
+            assert_int_equal(expected.offset, start + at);
+            check_cuts(stream, 11, 99999, (struct cuts){.every = 11});
+            for (size_t i = 0; i < 11; i++)
+                check_cuts(stream, 11, 99999, (struct cuts){.mask = (uint64_t)1 << i});
+            check_cuts(stream, 11, 99999, (struct cuts){.every = 1});
+        }
+    }
+}
+
 static void stream_when_bad_stays_bad_and_unread(void **state)
 {
     static const char *const streams[] = {"x", "00001ax", "00001a0000:", "00000", "99999", "000\r"};
@@ -287,169 +311,6 @@ static void offset_when_past_4_gib_is_exact(void **state)
     assert_int_equal(frame_parse(&parser, (const uint8_t *)"00x", 3, &span), FRAME_BAD);
     assert_true(frame_offset(&parser) == frames * frame_size + 2);
     assert_true(frame_offset(&parser) > UINT32_MAX);
-}
-
-/* ---- every header ---- */
-
-/* Parse `header` in two chunks, cut after `cut` bytes. Spans are summed. */
-static enum frame_status parse_header(struct frame_parser *p, const char *header, size_t cut, size_t *ret_taken)
-{
-    uint8_t *chunk = guard.end - FRAME_HEADER_SIZE;
-    enum frame_status status;
-    struct frame_span span;
-
-    memcpy(chunk + (FRAME_HEADER_SIZE - cut), header, cut);
-    status = frame_parse(p, chunk + (FRAME_HEADER_SIZE - cut), cut, &span);
-    *ret_taken = span.header;
-    if (status == FRAME_BAD)
-        return status;
-    memcpy(chunk + cut, header + cut, FRAME_HEADER_SIZE - cut);
-    status = frame_parse(p, chunk + cut, FRAME_HEADER_SIZE - cut, &span);
-    *ret_taken += span.header;
-    assert_int_equal(span.skipped + span.payload, 0);
-    return status;
-}
-
-static void check_header(uint32_t length, uint32_t max, size_t cut)
-{
-    struct frame_parser parser;
-    struct frame_span span;
-    char header[12];
-    size_t taken;
-
-    snprintf(header, sizeof(header), "%05u", length);
-    frame_parser_init(&parser, max);
-    enum frame_status status = parse_header(&parser, header, cut, &taken);
-    if (length == 0 || length > max) {
-        assert_int_equal(status, FRAME_BAD);
-        assert_int_equal(taken, 4);
-        assert_int_equal(frame_offset(&parser), 4);
-        assert_int_equal(frame_reason(&parser), length == 0 ? FRAME_REASON_ZERO : FRAME_REASON_TOO_LONG);
-        return;
-    }
-    assert_int_equal(status, FRAME_NEED_MORE);
-    assert_int_equal(taken, FRAME_HEADER_SIZE);
-    assert_int_equal(frame_length(&parser), length);
-    assert_int_equal(frame_left(&parser), length);
-    assert_false(frame_parser_between(&parser));
-
-    status = frame_parse(&parser, guard.start, length - 1, &span);
-    assert_int_equal(status, FRAME_NEED_MORE);
-    assert_int_equal(span.payload, length - 1);
-    status = frame_parse(&parser, guard.start, 2, &span); /* one byte too many: not this frame's */
-    assert_int_equal(status, FRAME_READY);
-    assert_int_equal(span.payload, 1);
-    assert_int_equal(frame_length(&parser), length);
-    assert_int_equal(frame_offset(&parser), FRAME_HEADER_SIZE + length);
-    assert_true(frame_parser_between(&parser));
-}
-
-static void header_when_any_of_100000_is_judged_by_the_limit(void **state)
-{
-    static const uint32_t limits[] = {1, 2, 9999, 10000, 10001, 65535, 65536, 99998, 99999};
-
-    (void)state;
-    for (size_t i = 0; i < COUNT(limits); i++)
-        for (uint32_t length = 0; length <= 99999; length++)
-            check_header(length, limits[i], length % 6);
-    for (size_t cut = 0; cut <= FRAME_HEADER_SIZE; cut++)
-        for (uint32_t length = 0; length <= 99999; length += cut % FRAME_HEADER_SIZE == 0 ? 1 : 7)
-            check_header(length, 99999, cut);
-}
-
-static void header_when_next_to_any_limit_is_judged_exactly(void **state)
-{
-    (void)state;
-    for (uint32_t max = 1; max <= FRAME_PAYLOAD_MAX; max++) {
-        size_t cut = max % 6;
-
-        check_header(max - 1, max, cut);
-        check_header(max, max, cut);
-        if (max < FRAME_PAYLOAD_MAX)
-            check_header(max + 1, max, cut);
-    }
-}
-
-/* `length` in a chunk that has `size` bytes of payload: all of the frame is taken, or what is there of it. */
-static void check_whole_frame(uint32_t length, uint32_t max, uint32_t size)
-{
-    uint8_t *chunk = guard.start;
-    struct frame_parser p;
-    struct frame_span span;
-    char header[12];
-    bool good = length >= 1 && length <= max, whole = good && size >= length;
-
-    snprintf(header, sizeof(header), "%05u", length);
-    memcpy(chunk, header, FRAME_HEADER_SIZE);
-    frame_parser_init(&p, max);
-    enum frame_status status = frame_parse(&p, chunk, FRAME_HEADER_SIZE + size, &span);
-    assert_int_equal(status, !good ? FRAME_BAD : whole ? FRAME_READY : FRAME_NEED_MORE);
-    assert_int_equal(span.skipped, 0);
-    assert_int_equal(span.header, good ? FRAME_HEADER_SIZE : FRAME_HEADER_SIZE - 1);
-    assert_int_equal(span.payload, !good ? 0 : whole ? length : size);
-    assert_int_equal(frame_offset(&p), span.header + span.payload);
-    assert_int_equal(frame_length(&p), good ? length : 0);
-    assert_int_equal(frame_left(&p), good && !whole ? length - size : 0);
-    assert_int_equal(frame_parser_between(&p), whole);
-}
-
-static void header_when_any_of_100000_stands_before_its_payload_is_judged_alike(void **state)
-{
-    (void)state;
-    for (uint32_t length = 0; length <= FRAME_PAYLOAD_MAX; length++) {
-        uint32_t max = length > 0 ? length : FRAME_PAYLOAD_MAX, less = length > 1 ? length - 1 : 1;
-
-        check_whole_frame(length, max, length);
-        check_whole_frame(length, max, length + 1);
-        check_whole_frame(length, max, length > 0 ? length - 1 : 0);
-        check_whole_frame(length, less, length + 1);
-    }
-}
-
-static void header_when_a_byte_is_no_digit_is_refused_there(void **state)
-{
-    (void)state;
-    for (size_t at = 0; at < FRAME_HEADER_SIZE; at++) {
-        for (int byte = 0; byte < 256; byte++) {
-            bool line_end = at == 0 && (byte == '\r' || byte == '\n');
-            uint8_t stream[] = "00001a00012";
-            size_t start = 6;
-
-            if ((byte >= '0' && byte <= '9') || line_end)
-                continue;
-            stream[start + at] = (uint8_t)byte;
-            trace_oracle(stream, 11, 99999, &expected);
-            assert_int_equal(expected.reason, FRAME_REASON_NOT_DIGIT);
-            assert_int_equal(expected.offset, start + at);
-            check_cuts(stream, 11, 99999, (struct cuts){.every = 11});
-            for (size_t i = 0; i < 11; i++)
-                check_cuts(stream, 11, 99999, (struct cuts){.mask = (uint64_t)1 << i});
-            check_cuts(stream, 11, 99999, (struct cuts){.every = 1});
-        }
-    }
-}
-
-/* Behind the header there is as much as any length asks for: what is no digit must not pass for a larger one. */
-static void header_when_a_byte_is_no_digit_is_refused_though_a_payload_follows(void **state)
-{
-    (void)state;
-    static uint8_t stream[FRAME_HEADER_SIZE + FRAME_PAYLOAD_MAX];
-    for (size_t at = 0; at < FRAME_HEADER_SIZE; at++) {
-        for (int byte = 0; byte < 256; byte++) {
-            bool line_end = at == 0 && (byte == '\r' || byte == '\n');
-            struct frame_parser p;
-            struct frame_span span;
-
-            if ((byte >= '0' && byte <= '9') || line_end)
-                continue;
-            memcpy(stream, "00000", FRAME_HEADER_SIZE);
-            stream[at] = (uint8_t)byte;
-            frame_parser_init(&p, FRAME_PAYLOAD_MAX);
-            assert_int_equal(frame_parse(&p, stream, sizeof(stream), &span), FRAME_BAD);
-            assert_int_equal(frame_reason(&p), FRAME_REASON_NOT_DIGIT);
-            assert_int_equal(frame_offset(&p), at);
-        }
-    }
 }
 
 /* ---- every cut ---- */
@@ -684,88 +545,6 @@ static void misuse_when_met_aborts_and_says_so(void **state)
     assert_aborts(write_too_much, "frame_header_write: assertion failed: length >= 1");
 }
 
-/* ---- headers written, reasons named ---- */
-
-static void header_when_written_is_five_digits(void **state)
-{
-    uint8_t *out = guard.end - FRAME_HEADER_SIZE;
-    char text[12];
-
-    (void)state;
-    for (uint32_t length = 1; length <= FRAME_PAYLOAD_MAX; length++) {
-        out[-1] = 0xa5;
-        frame_header_write(out, length);
-        snprintf(text, sizeof(text), "%05u", length);
-        assert_memory_equal(out, text, FRAME_HEADER_SIZE);
-        assert_int_equal(out[-1], 0xa5);
-    }
-}
-
-static void reason_when_named_has_a_text_of_its_own(void **state)
-{
-    (void)state;
-    for (int a = FRAME_REASON_NONE; a <= FRAME_REASON_TOO_LONG; a++) {
-        assert_true(strlen(frame_reason_text((enum frame_reason)a)) > 0);
-        for (int b = FRAME_REASON_NONE; b < a; b++)
-            assert_string_not_equal(frame_reason_text((enum frame_reason)a), frame_reason_text((enum frame_reason)b));
-    }
-}
-
-/* ---- reversal ---- */
-
-/* Reverse size bytes at data, of which the surroundings are ours too unless they are a guard page. */
-static void check_reverse(uint8_t *data, size_t size)
-{
-    static uint8_t original[TRACE_MAX];
-    uint64_t seed = 0x2545F4914F6CDD1Du ^ size;
-
-    for (size_t i = 0; i < size; i++)
-        data[i] = original[i] = (uint8_t)(draw(&seed) >> 56);
-    if (data > guard.start)
-        data[-1] = 0xa5;
-    if (data + size < guard.end)
-        data[size] = 0x5a;
-    frame_reverse(data, size);
-    for (size_t i = 0; i < size; i++)
-        if (data[i] != original[size - 1 - i])
-            fail_msg("size %zu, alignment %zu: byte %zu is wrong", size, (size_t)((uintptr_t)data % 64), i);
-    if (data > guard.start)
-        assert_int_equal(data[-1], 0xa5);
-    if (data + size < guard.end)
-        assert_int_equal(data[size], 0x5a);
-    frame_reverse(data, size);
-    assert_memory_equal(data, original, size);
-}
-
-static void reversal_when_of_any_size_and_alignment_is_exact(void **state)
-{
-    (void)state;
-    for (size_t size = 0; size <= 600; size++) {
-        for (size_t shift = 0; shift < 16; shift++)
-            check_reverse(guard.start + 64 + shift, size);
-        check_reverse(guard.start, size);
-        check_reverse(guard.end - size, size);
-    }
-}
-
-static void reversal_when_large_is_exact(void **state)
-{
-    static const size_t sizes[] = {4095, 4096, 4097, 16383, 65535, 65536, 65543, 99998, 99999, TRACE_MAX - 3};
-
-    (void)state;
-    for (size_t i = 0; i < COUNT(sizes); i++) {
-        check_reverse(guard.start, sizes[i]);
-        check_reverse(guard.start + 3, sizes[i]);
-        check_reverse(guard.end - sizes[i], sizes[i]);
-    }
-}
-
-static void reversal_when_empty_takes_null(void **state)
-{
-    (void)state;
-    frame_reverse(NULL, 0);
-}
-
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -781,21 +560,12 @@ int main(void)
         cmocka_unit_test(line_ends_when_in_header_are_not_digits),
         cmocka_unit_test(line_ends_when_in_payload_are_payload),
         cmocka_unit_test(error_when_found_names_its_byte),
+        cmocka_unit_test(header_when_a_byte_is_no_digit_is_refused_there),
         cmocka_unit_test(stream_when_bad_stays_bad_and_unread),
         cmocka_unit_test(payload_when_parsed_is_never_touched),
         cmocka_unit_test(offset_when_past_4_gib_is_exact),
-        cmocka_unit_test(header_when_any_of_100000_is_judged_by_the_limit),
-        cmocka_unit_test(header_when_next_to_any_limit_is_judged_exactly),
-        cmocka_unit_test(header_when_any_of_100000_stands_before_its_payload_is_judged_alike),
-        cmocka_unit_test(header_when_a_byte_is_no_digit_is_refused_there),
-        cmocka_unit_test(header_when_a_byte_is_no_digit_is_refused_though_a_payload_follows),
         cmocka_unit_test(stream_when_cut_in_every_way_is_understood_alike),
         cmocka_unit_test(stream_when_random_is_understood_as_the_oracle_does),
-        cmocka_unit_test(header_when_written_is_five_digits),
-        cmocka_unit_test(reason_when_named_has_a_text_of_its_own),
-        cmocka_unit_test(reversal_when_of_any_size_and_alignment_is_exact),
-        cmocka_unit_test(reversal_when_large_is_exact),
-        cmocka_unit_test(reversal_when_empty_takes_null),
     };
 
     return cmocka_run_group_tests_name("frame", tests, set_up, tear_down);
