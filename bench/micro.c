@@ -61,6 +61,12 @@ void micro_pairs(int near[MICRO_BATCH], int far[MICRO_BATCH])
     }
 }
 
+void micro_close(const int fds[MICRO_BATCH])
+{
+    for (int i = 0; i < MICRO_BATCH; i++)
+        close(fds[i]);
+}
+
 static cpu_set_t allowed; /* when the program began */
 
 void micro_pin(unsigned number)
@@ -260,8 +266,7 @@ static uint64_t cancel_library(uint64_t count)
     uint64_t took = micro_cpu() - start;
     pro_loop_free(loop);
     memset(lanes, 0, sizeof lanes);
-    for (int i = 0; i < MICRO_BATCH; i++)
-        close(far[i]);
+    micro_close(far);
     return took;
 }
 
@@ -310,8 +315,7 @@ static uint64_t pool_library(uint64_t count)
     pro_loop_free(loop);
     pro_pool_free(pool);
     memset(listeners, 0, sizeof listeners);
-    for (int i = 0; i < MICRO_BATCH; i++)
-        close(far[i]);
+    micro_close(far);
     return took;
 }
 

@@ -32,10 +32,11 @@ uint64_t micro_now(void);
 uint64_t micro_cpu(void); /* of this thread */
 uint64_t micro_draw(uint64_t *seed);
 void micro_pairs(int near[MICRO_BATCH], int far[MICRO_BATCH]);
+void micro_close(const int fds[MICRO_BATCH]);
 
 /* Keeps the calling thread on the first or second (0, 1) of the processors that the program may run on; without effect
- * where there is but one. Where two threads meet depends on where they run, and by itself a
- * scheduler now puts them on one processor and now on two. */
+ * where there is but one. Where two threads meet depends on where they run, and by itself a scheduler now puts them on one
+ * processor and now on two. */
 void micro_pin(unsigned number);
 void micro_unpin(void);
 

@@ -29,15 +29,27 @@ static void new_ring(struct io_uring *ring)
     micro_must(io_uring_queue_init_params(ENTRIES, ring, &params) == 0, "io_uring_setup");
 }
 
+static void submit(struct io_uring *ring)
+{
+    micro_must(io_uring_submit(ring) >= 0, "io_uring_submit");
+}
+
 static struct io_uring_sqe *entry(struct io_uring *ring)
 {
     struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
     if (!sqe) {
-        micro_must(io_uring_submit(ring) >= 0, "io_uring_submit");
+        submit(ring);
         sqe = io_uring_get_sqe(ring);
         micro_must(sqe, "a free entry");
     }
     return sqe;
+}
+
+/* After the entry is prepared: it makes no completion, or, when it fails, one that belongs to nobody. */
+static void make_silent(struct io_uring_sqe *sqe)
+{
+    io_uring_sqe_set_data(sqe, NULL);
+    sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
 }
 
 /* Calls what belongs to each completion that is there. Returns their number. */
@@ -133,14 +145,13 @@ struct micro_timers micro_bare_timers(uint64_t count)
         io_uring_prep_timeout(sqe, &hour, 0, 0);
         io_uring_sqe_set_data(sqe, &ops[i]);
     }
-    micro_must(io_uring_submit(&ring) >= 0, "io_uring_submit");
+    submit(&ring);
     took.set = micro_cpu() - start;
     start = micro_cpu();
     for (uint64_t i = 0; i < count; i++) {
         struct io_uring_sqe *sqe = entry(&ring);
         io_uring_prep_timeout_remove(sqe, (uint64_t)(uintptr_t)&ops[i], 0);
-        io_uring_sqe_set_data(sqe, NULL);
-        sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+        make_silent(sqe);
         if (i % MICRO_BATCH == MICRO_BATCH - 1)
             turn(&ring);
     }
@@ -169,22 +180,19 @@ uint64_t micro_bare_cancel(uint64_t count)
             io_uring_prep_recv(sqe, near[i], &room[i], 1, 0);
             io_uring_sqe_set_data(sqe, &ops[i]);
         }
-        micro_must(io_uring_submit(&ring) >= 0, "io_uring_submit");
+        submit(&ring);
         for (int i = 0; i < MICRO_BATCH; i++) {
             struct io_uring_sqe *sqe = entry(&ring);
             io_uring_prep_cancel(sqe, &ops[i], 0);
-            io_uring_sqe_set_data(sqe, NULL);
-            sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+            make_silent(sqe);
         }
         while (counts.done < done + MICRO_BATCH)
             turn(&ring);
     }
     uint64_t took = micro_cpu() - start;
     io_uring_queue_exit(&ring);
-    for (int i = 0; i < MICRO_BATCH; i++) {
-        close(near[i]);
-        close(far[i]);
-    }
+    micro_close(near);
+    micro_close(far);
     return took;
 }
 
@@ -257,10 +265,8 @@ uint64_t micro_bare_pool(uint64_t count)
     }
     uint64_t took = micro_cpu() - start;
     io_uring_queue_exit(&ring);
-    for (int i = 0; i < MICRO_BATCH; i++) {
-        close(near[i]);
-        close(far[i]);
-    }
+    micro_close(near);
+    micro_close(far);
     free(pool.memory);
     free(pool.ring);
     return took;
@@ -294,24 +300,23 @@ static void *post_all(void *argument)
     for (uint64_t i = 0; i < poster->count; i++) {
         struct bare_op *op = &ops[i % MICRO_POSTS].op;
         if (io_uring_sq_ready(&ring) == MICRO_BATCH)
-            micro_must(io_uring_submit(&ring) >= 0, "io_uring_submit");
+            submit(&ring);
         while (i - atomic_load_explicit(&poster->arrived, memory_order_acquire) >= MICRO_POSTS) {
-            micro_must(io_uring_submit(&ring) >= 0, "io_uring_submit");
+            submit(&ring);
             sched_yield();
         }
         *op = (struct bare_op){.done = on_posted, .context = poster};
         struct io_uring_sqe *sqe = entry(&ring);
         io_uring_prep_msg_ring(sqe, poster->to, 0, (uint64_t)(uintptr_t)op, 0);
-        io_uring_sqe_set_data(sqe, NULL);
-        sqe->flags |= IOSQE_CQE_SKIP_SUCCESS;
+        make_silent(sqe);
         if (poster->waits) {
             struct timespec pause = {.tv_nsec = MICRO_PAUSE_NS};
             nanosleep(&pause, NULL);
             op->at = micro_now();
-            micro_must(io_uring_submit(&ring) >= 0, "io_uring_submit");
+            submit(&ring);
         }
     }
-    micro_must(io_uring_submit(&ring) >= 0, "io_uring_submit");
+    submit(&ring);
     /* What it has sent may be on its way still. */
     while (atomic_load_explicit(&poster->arrived, memory_order_acquire) < poster->count)
         sched_yield();
