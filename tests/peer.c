@@ -512,6 +512,13 @@ void traffic_fill(struct world *w, struct traffic *t, unsigned count, uint32_t m
     }
 }
 
+void traffic_large(struct world *w, struct traffic *t, unsigned count, unsigned seed)
+{
+    traffic_init(w, t, (size_t)count * (5 + 99999));
+    for (unsigned i = 0; i < count; i++)
+        traffic_add(t, 99999, &seed);
+}
+
 void traffic_check(struct world *w, int fd, const struct traffic *t, size_t chunk)
 {
     uint8_t *got = world_alloc(w, t->answer_size);

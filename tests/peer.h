@@ -117,6 +117,8 @@ void traffic_add(struct traffic *t, uint32_t length, unsigned *seed);
 void traffic_init(struct world *w, struct traffic *t, size_t capacity);
 /* `count` frames of random sizes up to `most`, small ones more often, some with line ends before them. */
 void traffic_fill(struct world *w, struct traffic *t, unsigned count, uint32_t most, unsigned seed);
+/* `count` frames of the largest size. */
+void traffic_large(struct world *w, struct traffic *t, unsigned count, unsigned seed);
 /* Sends it and checks what comes back. */
 void traffic_check(struct world *w, int fd, const struct traffic *t, size_t chunk);
 

@@ -583,7 +583,5 @@ int main(int argc, char **argv)
         SERVER_TEST(client_when_asked_for_help_prints_it),
     };
     programs_find(argc, argv);
-    if (getenv("ONLY"))
-        cmocka_set_test_filter(getenv("ONLY"));
     return RUN(tests);
 }

@@ -179,10 +179,7 @@ static void half_close_when_answers_are_owed_delivers_them_all(void **state)
     struct world *w = *state;
     struct server *s = server_start(w, NULL);
     struct traffic t;
-    unsigned seed = 5;
-    traffic_init(w, &t, 8 * 100004);
-    for (unsigned i = 0; i < 8; i++)
-        traffic_add(&t, 99999, &seed);
+    traffic_large(w, &t, 8, 5);
     int fd = peer_connect(w, s);
     peer_send(fd, t.request, t.request_size); /* nothing is read meanwhile: it fits the sockets' buffers */
     peer_shut(fd);
@@ -275,10 +272,7 @@ static void reset_when_answers_are_owed_returns_everything(void **state)
     struct world *w = *state;
     struct server *s = server_start(w, NULL);
     struct traffic t;
-    unsigned seed = 5;
-    traffic_init(w, &t, 100 * 100004);
-    for (unsigned i = 0; i < 100; i++)
-        traffic_add(&t, 99999, &seed);
+    traffic_large(w, &t, 100, 5);
     for (unsigned i = 0; i < 8; i++) {
         int fd = peer_connect(w, s);
         size_t sent = 0;
@@ -367,10 +361,7 @@ static void peer_that_does_not_read_when_its_time_is_up_is_reset(void **state)
     struct world *w = *state;
     struct server *s = server_start(w, "--send-timeout", "200ms", NULL);
     struct traffic t;
-    unsigned seed = 5;
-    traffic_init(w, &t, 400 * 100004);
-    for (unsigned i = 0; i < 400; i++)
-        traffic_add(&t, 99999, &seed);
+    traffic_large(w, &t, 400, 5);
     int fd = peer_connect(w, s), error;
     assert_true(peer_stuff(fd, &t, &error) < t.request_size);
     server_log(s, ": stalled after ", 1);
@@ -387,10 +378,7 @@ static void peer_when_paused_is_not_ended_by_the_deadlines_of_reading(void **sta
     struct world *w = *state;
     struct server *s = server_start(w, "--idle-timeout", "1s", "--frame-timeout", "1s", "--send-timeout", "0", NULL);
     struct traffic t;
-    unsigned seed = 5;
-    traffic_init(w, &t, 400 * 100004);
-    for (unsigned i = 0; i < 400; i++)
-        traffic_add(&t, 99999, &seed);
+    traffic_large(w, &t, 400, 5);
     int fd = peer_connect(w, s), error;
     size_t sent = peer_stuff(fd, &t, &error);
     assert_int_equal(error, 0);
@@ -494,7 +482,5 @@ int main(int argc, char **argv)
         SERVER_TEST(log_when_its_pipe_is_full_does_not_stop_the_server),
     };
     programs_find(argc, argv);
-    if (getenv("ONLY"))
-        cmocka_set_test_filter(getenv("ONLY"));
     return RUN(tests);
 }

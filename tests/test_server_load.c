@@ -290,10 +290,7 @@ static void memory_when_peers_never_read_is_bounded(void **state)
     struct world *w = *state;
     struct server *s = server_start(w, NULL);
     struct traffic t;
-    unsigned seed = 5;
-    traffic_init(w, &t, 16 * 100004);
-    for (unsigned i = 0; i < 16; i++)
-        traffic_add(&t, 99999, &seed);
+    traffic_large(w, &t, 16, 5);
     assert_serves(w, s);
     uint64_t before = server_rss(s);
     print_message("# idle: %llu KiB\n", (unsigned long long)before / 1024);
@@ -320,11 +317,8 @@ static void memory_after_a_burst_falls_back(void **state)
     struct world *w = *state;
     struct server *s = server_start(w, NULL);
     struct traffic t;
-    unsigned seed = 19;
     int fds[8];
-    traffic_init(w, &t, 16 * 100004);
-    for (unsigned i = 0; i < 16; i++)
-        traffic_add(&t, 99999, &seed);
+    traffic_large(w, &t, 16, 19);
     assert_serves(w, s);
     uint64_t before = server_rss(s);
     for (unsigned i = 0; i < 8; i++)
@@ -405,10 +399,8 @@ static void memory_when_big_frames_come_in_dribs_is_about_their_bytes(void **sta
     struct world *w = *state;
     struct server *s = server_start(w, "--frame-timeout", "0", NULL);
     struct traffic t;
-    unsigned seed = 17;
     int fds[100];
-    traffic_init(w, &t, 100004);
-    traffic_add(&t, 99999, &seed);
+    traffic_large(w, &t, 1, 17);
     assert_serves(w, s);
     uint64_t before = server_rss(s), bytes = server_counter(s, "bytes");
     for (unsigned i = 0; i < 100; i++)
@@ -454,11 +446,9 @@ static void big_frame_when_sent_byte_by_byte_is_answered_and_others_are_served(v
     struct world *w = *state;
     struct server *s = server_start(w, "--frame-timeout", "0", NULL);
     struct traffic t;
-    unsigned seed = 13;
     pthread_t thread;
     void *failed;
-    traffic_init(w, &t, 100004);
-    traffic_add(&t, 99999, &seed);
+    traffic_large(w, &t, 1, 13);
     struct dripper d = {peer_connect(w, s), &t};
     assert_int_equal(pthread_create(&thread, NULL, drip, &d), 0);
     for (unsigned i = 0; i < 5; i++)
@@ -490,7 +480,5 @@ int main(int argc, char **argv)
         SERVER_TEST(big_frame_when_sent_byte_by_byte_is_answered_and_others_are_served),
     };
     programs_find(argc, argv);
-    if (getenv("ONLY"))
-        cmocka_set_test_filter(getenv("ONLY"));
     return RUN(tests);
 }

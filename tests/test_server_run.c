@@ -178,9 +178,11 @@ static void assert_serves_unix(struct world *w, const char *name)
     world_close(w, fd);
 }
 
-static void temporary_path(char path[64])
+/* A path where nothing is, and what --listen takes for it. */
+static void temporary_path(char path[64], char address[80])
 {
     snprintf(path, 64, "/tmp/reversed-test-%d.sock", (int)getpid());
+    snprintf(address, 80, "unix:%s", path);
     unlink(path);
 }
 
@@ -189,8 +191,7 @@ static void unix_path_when_served_is_made_and_removed(void **state)
     struct world *w = *state;
     char path[64], address[80], says[128];
     struct stat file;
-    temporary_path(path);
-    snprintf(address, sizeof address, "unix:%s", path);
+    temporary_path(path, address);
     struct server *s = server_start(w, "--listen", address, "--log-level", "debug", NULL);
     snprintf(says, sizeof says, "listening on %s (", address);
     assert_non_null(strstr(s->log, says));
@@ -205,8 +206,7 @@ static void unix_path_when_stale_is_replaced_and_when_alive_is_in_use(void **sta
     struct world *w = *state;
     char path[64], address[80];
     struct stat file;
-    temporary_path(path);
-    snprintf(address, sizeof address, "unix:%s", path);
+    temporary_path(path, address);
     struct server *s = server_start(w, "--listen", address, NULL);
     assert_int_equal(server_stop(s, SIGKILL), -SIGKILL);
     assert_int_equal(lstat(path, &file), 0);
@@ -226,8 +226,7 @@ static void unix_path_when_it_is_another_file_is_left_alone(void **state)
     struct world *w = *state;
     char path[64], address[80];
     struct stat file;
-    temporary_path(path);
-    snprintf(address, sizeof address, "unix:%s", path);
+    temporary_path(path, address);
     FILE *precious = fopen(path, "w");
     assert_non_null(precious);
     fputs("precious", precious);
@@ -438,10 +437,7 @@ static void sigterm_when_peer_owes_reading_answers_what_was_received(void **stat
     struct world *w = *state;
     struct server *s = server_start(w, "--drain-timeout", "30s", "--log-level", "debug", NULL);
     struct traffic t;
-    unsigned seed = 5;
-    traffic_init(w, &t, 400 * 100004);
-    for (unsigned i = 0; i < 400; i++)
-        traffic_add(&t, 99999, &seed);
+    traffic_large(w, &t, 400, 5);
     int fd = peer_connect(w, s), error;
     size_t sent = peer_stuff(fd, &t, &error);
     assert_true(sent < t.request_size);
@@ -484,15 +480,11 @@ static void drain_when_it_takes_too_long_is_cut_with_3(void **state)
     struct world *w = *state;
     char path[64], address[80];
     struct stat file;
-    temporary_path(path);
-    snprintf(address, sizeof address, "unix:%s", path);
+    temporary_path(path, address);
     struct server *s =
         server_start(w, "--listen", "127.0.0.1:0", "--listen", address, "--drain-timeout", "300ms", NULL);
     struct traffic t;
-    unsigned seed = 5;
-    traffic_init(w, &t, 400 * 100004);
-    for (unsigned i = 0; i < 400; i++)
-        traffic_add(&t, 99999, &seed);
+    traffic_large(w, &t, 400, 5);
     int fd = peer_connect(w, s), error;
     assert_true(peer_stuff(fd, &t, &error) < t.request_size); /* more is owed than can go out unread */
     assert_int_equal(kill(s->pid, SIGTERM), 0);
@@ -595,7 +587,5 @@ int main(int argc, char **argv)
         SERVER_TEST(counters_when_asked_for_are_one_line_a_thread),
     };
     programs_find(argc, argv);
-    if (getenv("ONLY"))
-        cmocka_set_test_filter(getenv("ONLY"));
     return RUN(tests);
 }
