@@ -32,7 +32,8 @@ def tell(text):
         print("bench: " + text, file=sys.stderr, flush=True)
 
 
-def told_off():
+def clear():
+    """Takes that line off the terminal again."""
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr, flush=True)
 
@@ -44,11 +45,11 @@ def check_servers(bench, names, seed):
         tell("is %s right?" % name)
         wrong = correct(bench, name, seed)
         if wrong:
-            told_off()
+            clear()
             print("bench: %s: NOT MEASURED: %s" % (name, wrong), flush=True)
         else:
             good.append(name)
-    told_off()
+    clear()
     return good
 
 
@@ -75,8 +76,14 @@ def rounds(bench, names, workload, options, runs, failures):
             calls = None
         for figures in runs[workload, name].values():
             figures["syscalls"] = calls
-    told_off()
+    clear()
     bench_report.table(runs, failures, workload, names)
+
+
+def results_folder(bench, name="results"):
+    folder = os.path.join(bench.build, "bench", name)
+    os.makedirs(folder, exist_ok=True)
+    return folder
 
 
 def memory_of_all(bench, names, count):
@@ -88,13 +95,26 @@ def memory_of_all(bench, names, count):
         try:
             memory[name] = idle_memory(bench, name, count)
         except Failed as failure:
-            told_off()
+            clear()
             print("%-20s     - %s" % (name, failure))
             continue
-        told_off()
+        clear()
         told = memory[name]
         print("%-20s%14.0f%14.0f%16.1f" % (name, told["bytes"], told["rss_bytes"], told["fixed_mb"]), flush=True)
     return memory
+
+
+def print_instructions(bench, names):
+    print("\ninstructions a request, in user space")
+    for workload in ("W1", "W2"):
+        for name in names:
+            tell("instructions: %s %s" % (workload, name))
+            try:
+                figure = "%10.0f" % instructions(bench, name, workload, 2)
+            except Failed as failure:
+                figure = "         - %s" % failure
+            clear()
+            print("%-4s%-20s%s" % (workload, name, figure), flush=True)
 
 
 def print_micro(bench):
@@ -106,23 +126,17 @@ def full(bench, options):
     names = check_servers(bench, options.servers or bench.servers(), options.seed)
     workloads = options.workloads or list(WORKLOADS) + ["W9"]
     timed = [workload for workload in workloads if workload in WORKLOADS]
-    results = os.path.join(bench.build, "bench", "results")
-    os.makedirs(results, exist_ok=True)
+    results = results_folder(bench)
     bench_report.legend(names)
+    bench_report.write_machine(results, options)
     runs, failures = {}, {}
     for workload in timed:
         rounds(bench, names, workload, options, runs, failures)
+        bench_report.write_csv(results, runs, {})  # what there is, should the rest be interrupted
     memory = memory_of_all(bench, names, options.idle or IDLE) if "W9" in workloads else {}
     if options.instructions:
-        print("\ninstructions a request, in user space")
-        for workload in ("W1", "W2"):
-            for name in names:
-                tell("instructions: %s %s" % (workload, name))
-                count = instructions(bench, name, workload, 2)
-                told_off()
-                print("%-4s%-20s%10.0f" % (workload, name, count), flush=True)
+        print_instructions(bench, names)
     bench_report.write_csv(results, runs, memory)
-    bench_report.write_machine(results, options)
     drawn = bench_report.charts(results, runs, memory, timed, names, tell)
     print("\nbench: tables%s in %s" % (" and charts" if drawn else "", results))
     return 0 if names else 1
@@ -142,17 +156,16 @@ def smoke(bench, options):
     for workload in WORKLOADS:
         rounds(bench, good if workload in SMOKE_ALL else everywhere, workload, options, runs, failures)
     memory = memory_of_all(bench, everywhere, SMOKE_IDLE)
-    results = os.path.join(bench.build, "bench", "results-smoke")
-    os.makedirs(results, exist_ok=True)
+    results = results_folder(bench, "results-smoke")
     bench_report.write_csv(results, runs, memory)
     drawn = bench_report.charts(results, runs, memory, list(WORKLOADS), good, tell)
-    told_off()
+    clear()
     micro_once(bench, SMOKE_COUNT)
     options.workloads, options.rounds = ["W1"], 1
     failures.update(bench_ablation.run(bench, options, tell, results))
     tell("is a liar found out?")
     missed = canaries(bench)
-    told_off()
+    clear()
     for lie in missed:
         print("bench: canary: %s" % lie)
     if missed or wrong or failures or not drawn or len(memory) < len(everywhere):
@@ -171,13 +184,16 @@ def parse(arguments):
     mode.add_argument("--smoke", action="store_true", help="a moment of everything, to see that it works")
     mode.add_argument("--correct", action="store_true", help="only see whether the servers are right")
     mode.add_argument("--micro", action="store_true", help="the micro-benchmarks of the library")
-    mode.add_argument("--ablation", action="store_true", help="io_uring, by hand and the library, with one knob turned, against itself")
+    mode.add_argument("--ablation", action="store_true",
+                      help="io_uring, by hand and the library, with one knob turned, against itself")
     mode.add_argument("--publish", action="store_true",
                       help="put the last run and the last ablation into the documents: marked tables, and charts")
     mode.add_argument("--list", action="store_true", help="the servers and workloads there are")
-    parser.add_argument("--servers", nargs="+", metavar="NAME", choices=sorted(SERVERS))
+    parser.add_argument("--servers", nargs="+", metavar="NAME", choices=sorted(SERVERS),
+                        help="only these; --check and --ablation have servers of their own")
     parser.add_argument("--workloads", nargs="+", metavar="W",
-                        choices=list(WORKLOADS) + ["W9", "syscalls", "instructions", "micro"])
+                        choices=list(WORKLOADS) + ["W9"] + list(bench_check.PARTS),
+                        help="only these; with --check also %s" % ", ".join(bench_check.PARTS))
     parser.add_argument("--rounds", type=int, help="default 5, with --ablation 9; with --check the most, default 41")
     parser.add_argument("--seconds", type=float, default=1.5, help="measured in each run, default %(default)s")
     parser.add_argument("--warmup", type=float, default=.3, help="before that, default %(default)s")
@@ -188,6 +204,8 @@ def parse(arguments):
     options = parser.parse_args(arguments)
     if options.rounds is not None and options.rounds < 1:
         parser.error("--rounds takes a number from 1")
+    if not options.check and set(options.workloads or ()) & set(bench_check.PARTS):
+        parser.error("%s: only with --check" % ", ".join(bench_check.PARTS))
     return options
 
 
@@ -210,12 +228,10 @@ def main(arguments):
         print_micro(bench)
         return 0
     if options.publish:
-        return bench_publish.publish(os.path.join(bench.build, "bench", "results"), tell)
+        return bench_publish.publish(results_folder(bench), tell)
     if options.ablation:
         options.rounds = options.rounds or 9
-        results = os.path.join(bench.build, "bench", "results")
-        os.makedirs(results, exist_ok=True)
-        return 1 if bench_ablation.run(bench, options, tell, results) else 0
+        return 1 if bench_ablation.run(bench, options, tell, results_folder(bench)) else 0
     options.rounds = options.rounds or 5
     return full(bench, options)
 

@@ -9,6 +9,7 @@ import csv
 import os
 
 from bench_check import CPU, TOTAL, bootstrap
+from bench_report import csv_rows
 from bench_run import LIMIT, Failed, correct, measure
 
 # what is said of it, the option of the server by hand
@@ -72,7 +73,7 @@ def run(bench, options, tell, results):
                 ratios.setdefault(name, []).append(figures[name] / figures[name.split()[0]])
         for name, values in ratios.items():
             told[name, workload] = bootstrap(values) + (len(values),)
-    write(results, told)
+        write(results, told)  # what there is, should the rest be interrupted
     show(told)
     for what, why in failures.items():
         print("bench: %s: %s" % (what, why))
@@ -103,9 +104,6 @@ def show(told):
 def read(results):
     """{(knob, option): {workload: row}} of the last run, or nothing."""
     table = {}
-    path = os.path.join(results, "ablation.csv")
-    if os.path.exists(path):
-        with open(path, newline="") as file:
-            for row in csv.DictReader(file):
-                table.setdefault((row["knob"], row["option"]), {})[row["workload"]] = row
+    for row in csv_rows(results, "ablation.csv"):
+        table.setdefault((row["knob"], row["option"]), {})[row["workload"]] = row
     return table

@@ -129,12 +129,16 @@ def models(data):
 
 
 def ablation(data):
-    workloads, lines = list(bench_ablation.METRICS), []
+    workloads, lines, rounds = list(bench_ablation.METRICS), [], set()
     for (knob, option), told in data["ablation"].items():
         lines.append([knob, "`%s`" % option] + [
             "%.2f [%.2f, %.2f]" % tuple(float(told[workload][column]) for column in ("ratio", "low", "high"))
             if workload in told else "-" for workload in workloads])
-    return table(["knob", "option"] + workloads, lines)
+        rounds.update(int(row["rounds"]) for row in told.values())
+    if not lines:
+        return None
+    many = "%d" % max(rounds) if len(rounds) == 1 else "%d to %d" % (min(rounds), max(rounds))
+    return "Rounds: %s.\n\n%s" % (many, table(["knob", "option"] + workloads, lines))
 
 
 def charts(data):
@@ -175,7 +179,7 @@ plot """.format(grey=GREY, top=README_TOP)
 
 
 def readme_chart(folder, runs, tell):
-    """One chart, without a background of its own. A bar that is higher than the chart is cut, and says how high it is."""
+    """One chart, without a background of its own. A bar higher than the chart is cut, and says how high it is."""
     def ratio(workload, name):
         return bench_report.paired(runs, workload, name, LIMIT, "server_cpu_us")
 
@@ -200,11 +204,11 @@ def readme_chart(folder, runs, tell):
 
 
 def publish(folder, tell):
-    if not os.path.exists(os.path.join(folder, "runs.csv")):
-        print("bench: nothing was measured in this build folder")
-        return 1
     runs, told_memory = bench_report.read_csv(folder)
     data = {"runs": runs, "memory": told_memory, "ablation": bench_ablation.read(folder), "machine": None}
+    if not runs and not data["ablation"]:
+        print("bench: nothing was measured in this build folder")
+        return 1
     if os.path.exists(os.path.join(folder, "machine.json")):
         with open(os.path.join(folder, "machine.json")) as file:
             data["machine"] = json.load(file)

@@ -105,18 +105,23 @@ def write_machine(folder, options):
                    "seconds": options.seconds}, file)
 
 
+def csv_rows(folder, name):
+    """The lines of a table, each as {column: text}; none if it is not there."""
+    path = os.path.join(folder, name)
+    if not os.path.exists(path):
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
 def read_csv(folder):
     """What write_csv() wrote of the last run: runs and memory, as they were."""
     runs, memory = {}, {}
-    with open(os.path.join(folder, "runs.csv"), newline="") as file:
-        for told in csv.DictReader(file):
-            figures = {metric: float(told[metric]) if told[metric] else None for metric in METRICS}
-            runs.setdefault((told["workload"], told["server"]), {})[int(told["round"])] = figures
-    path = os.path.join(folder, "memory.csv")
-    if os.path.exists(path):
-        with open(path, newline="") as file:
-            for told in csv.DictReader(file):
-                memory[told.pop("server")] = {column: float(value) for column, value in told.items()}
+    for told in csv_rows(folder, "runs.csv"):
+        figures = {metric: float(told[metric]) if told[metric] else None for metric in METRICS}
+        runs.setdefault((told["workload"], told["server"]), {})[int(told["round"])] = figures
+    for told in csv_rows(folder, "memory.csv"):
+        memory[told.pop("server")] = {column: float(value) for column, value in told.items()}
     return runs, memory
 
 

@@ -87,11 +87,9 @@ class Bench:
 
     def __init__(self, build):
         self.build = build
-        self.load = os.path.join(build, "bench", "load")
+        self.load = self.path("load")
         self.reversed = os.path.join(build, "proto", "reversed")
         self.auto = self.find_auto()
-        text = subprocess.run([self.reversed, "--help"], stdout=subprocess.PIPE, text=True).stdout
-        self.spins = "--spin" in text
 
     def find_auto(self):
         """The name of the server that `--backend auto` is on this machine."""
@@ -106,18 +104,19 @@ class Bench:
         """Those that can be run here."""
         names = []
         for name in SERVERS:
-            if name.startswith("proactor"):
-                if "spin" not in name or self.spins:
-                    names.append(name)
-            elif os.path.exists(os.path.join(self.build, "bench", "serve_" + name)):
+            program = self.reversed if name.startswith("proactor") else self.path("serve_" + name)
+            if os.path.exists(program):
                 names.append(name)
         return names
+
+    def path(self, program):
+        return os.path.join(self.build, "bench", program)
 
     def command(self, name, port):
         """A name may have options behind it: `uring --without bulk`."""
         if not name.startswith("proactor"):
             program, *options = name.split()
-            return [os.path.join(self.build, "bench", "serve_" + program), str(port)] + options
+            return [self.path("serve_" + program), str(port)] + options
         name, *options = name.split()
         backend = "epoll" if "epoll" in name else "io_uring"
         command = [self.reversed, "--listen", "0.0.0.0:%d" % port, "--backend", backend, "--log-level", "error",
@@ -313,8 +312,8 @@ class Held:
 def idle_memory(bench, name, count):
     """Bytes an idle connection costs: of the allocator, and resident; and what the server has without any. Connections
     that ask many at a time make a server take buffers for as many, idle or not, and the more the faster they happen to
-    come. So they come several times, and the time counts that took the least beside them. Pages stay when connections go,
-    a table's above all, so what is resident counts from when there were none.
+    come. So they come several times, and the time counts that took the least beside them. Pages stay when connections
+    go, a table's above all, so what is resident counts from when there were none.
     """
     with tempfile.NamedTemporaryFile() as counter:
         counter.write(bytes(8))
@@ -324,7 +323,7 @@ def idle_memory(bench, name, count):
             counter.seek(0)
             return struct.unpack("q", counter.read(8))[0]
 
-        environment = {"LD_PRELOAD": os.path.abspath(os.path.join(bench.build, "bench", "count_memory.so")),
+        environment = {"LD_PRELOAD": os.path.abspath(bench.path("count_memory.so")),
                        "BENCH_MEMORY": counter.name}
         with Server(bench, name, environment=environment) as server:
             with Held(bench, server, 64):
@@ -361,16 +360,15 @@ def micro_once(bench, count):
     """Runs each part both ways, `count` times and unmeasured."""
     for part in MICRO_PARTS:
         for side in ("library", "bare"):
-            done = subprocess.run([os.path.join(bench.build, "bench", "micro"), part, side, str(count)],
+            done = subprocess.run([bench.path("micro"), part, side, str(count)],
                                   stderr=subprocess.PIPE, text=True)
             if done.returncode != 0:
                 raise Failed("micro %s %s: %s" % (part, side, done.stderr.strip()))
 
 
-def micro(bench, part=None):
+def micro(bench):
     """What bench/micro tells: {part: {name: figure}}."""
-    program = os.path.join(bench.build, "bench", "micro")
-    done = subprocess.run(["taskset", "-c", cores(0, 2), program] + ([part] if part else []), stdout=subprocess.PIPE,
+    done = subprocess.run(["taskset", "-c", cores(0, 2), bench.path("micro")], stdout=subprocess.PIPE,
                           stderr=subprocess.PIPE, text=True)
     if done.returncode != 0:
         raise Failed("micro: " + (done.stderr.strip().splitlines() or ["failed"])[-1])

@@ -34,7 +34,7 @@ struct load_options {
 
 /* What was seen between the two ends of the measurement. */
 struct load_result {
-    uint64_t requests; /* answered and verified */
+    uint64_t requests; /* answered and verified; at least one */
     uint64_t answered; /* the same, but from the first request on */
     uint64_t bytes;    /* of answers */
     uint64_t elapsed_ns;
