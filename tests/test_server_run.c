@@ -406,7 +406,7 @@ static void sigterm_when_under_load_ends_with_0(void **state)
 {
     enum { FLOODS = 8 };
     struct world *w = *state;
-    struct server *s = server_start(w, "--drain-timeout", "2s", "--log-level", "debug", NULL);
+    struct server *s = server_start(w, "--drain-timeout", "30s", "--log-level", "debug", NULL);
     struct flood floods[FLOODS];
     pthread_t threads[2 * FLOODS];
     struct traffic t;
