@@ -153,24 +153,16 @@ static void note_short(struct pro_handle *handle)
     handle->backend_flags |= SHORT;
 }
 
-/* The bytes to ask for. A border that falls into a datagram would cost its rest, so only credit cuts one. */
-static uint32_t window_of(const struct pro_op *op)
-{
-    uint32_t armed = op->u.stream.armed, credit = op->u.stream.credit;
-    if (armed == 0 || (armed < op->u.stream.pool->buffer_size && proi_handle_kind(op->owner.handle) >= PROI_PACKETS))
-        return credit;
-    return armed;
-}
-
+/* What the core has armed it with is for a kernel that receives without asking. Here each piece is asked for, and one of
+ * any size fits as long as there is room for one: to end at that border would cut frames for nothing. */
 static int do_recv_multi(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
     struct pro_handle *handle = op->owner.handle;
     struct pro_pool *pool = op->u.stream.pool;
-    uint32_t size = window_of(op);
+    uint32_t credit = op->u.stream.credit, size = credit < pool->buffer_size ? credit : pool->buffer_size;
     struct pro_buffer *buffer = proi_pool_take(pool);
     if (!buffer)
         return -ENOBUFS;
-    size = size < pool->buffer_size ? size : pool->buffer_size;
     int n = result(recv(handle->fd, buffer->data, size, MSG_DONTWAIT));
     if (n <= 0) {
         proi_pool_give(buffer);
@@ -179,10 +171,7 @@ static int do_recv_multi(struct pro_loop *loop, struct pro_op *op, struct proi_e
     if ((uint32_t)n < size)
         note_short(handle);
     event->slice = proi_pool_lend(buffer, handle, (uint32_t)n);
-    if ((uint32_t)n < op->u.stream.armed && proi_pool_room(pool, handle) > 0) {
-        op->u.stream.armed -= (uint32_t)n;
-        event->more = true;
-    }
+    event->more = (uint32_t)n < credit && proi_pool_room(pool, handle) > 0;
     return n;
 }
 
