@@ -11,9 +11,9 @@
  *     struct gather_chunk | head room for a header | payload bytes ... room |
  *                                                   '--- node.data, .size
  *
- * The piece that leaves first is the newest, and the header must stand before it. If the oldest slice begins with the
- * header, five bytes are split off there and lead the list. Else the newest chunk has room for one, and if the newest
- * piece is a slice, an empty chunk is pushed, which is nothing but that room.
+ * The piece that leaves first is the newest, and the header must stand before it. If that is a chunk, it has room for
+ * one. If it is a slice and the oldest slice begins with the header, five bytes are split off there and lead the list,
+ * so that slices alone go out in one send. Else an empty chunk is pushed, which is nothing but that room.
  *
  * Until it is written, a chunk stands in the list by the slice in its struct pro_stream_write, which is nobody else's
  * until then. `charge`, which is the holder's to use, tells chunks from slices.
@@ -253,7 +253,7 @@ static struct pro_slice *take_header(struct gather *gather)
     if (oldest->charge != IS_HEADED_SLICE)
         return NULL;
     oldest->charge = IS_SLICE;
-    if (pro_slice_split(oldest, FRAME_HEADER_SIZE, &payload) < 0) {
+    if (newest_chunk(gather) || pro_slice_split(oldest, FRAME_HEADER_SIZE, &payload) < 0) {
         oldest->data += FRAME_HEADER_SIZE;
         oldest->size -= FRAME_HEADER_SIZE;
         return NULL;
@@ -278,10 +278,8 @@ static struct gather_chunk *lead(struct gather *gather, struct gather_cache *cac
 int gather_answer(struct gather *gather, struct gather_cache *cache, struct pro_stream *stream, uint32_t length)
 {
     uint32_t head = 0, bytes = 0;
-    struct pro_slice *header = take_header(gather);
-    if (header) {
-        pro_stream_write_slices(stream, header);
-    } else {
+    struct pro_slice *run = take_header(gather), **end = run ? &run->next : &run; /* slices that go out together */
+    if (!run) {
         struct gather_chunk *chunk = lead(gather, cache);
         if (!chunk)
             return -ENOMEM;
@@ -292,12 +290,20 @@ int gather_answer(struct gather *gather, struct gather_cache *cache, struct pro_
         struct pro_slice *piece = pop(gather);
         frame_reverse(piece->data, piece->size);
         bytes += piece->size;
-        if (piece->charge == IS_CHUNK)
-            write_chunk(stream, chunk_of(piece), head);
-        else
-            pro_stream_write_slices(stream, piece);
+        if (piece->charge != IS_CHUNK) {
+            *end = piece;
+            end = &piece->next;
+            continue;
+        }
+        if (run)
+            pro_stream_write_slices(stream, run);
+        run = NULL;
+        end = &run;
+        write_chunk(stream, chunk_of(piece), head);
         head = 0;
     }
+    if (run)
+        pro_stream_write_slices(stream, run);
     CHECK(bytes == length);
     return 0;
 }

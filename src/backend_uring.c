@@ -116,7 +116,7 @@ static bool may_block(struct pro_handle *handle)
 {
     if (!(handle->backend_flags & ASKED)) {
         int flags = fcntl(handle->fd, F_GETFL);
-        handle->backend_flags = (uint16_t)(ASKED | (!(flags & O_NONBLOCK) && isatty(handle->fd) ? BLOCKING : 0));
+        handle->backend_flags |= (uint16_t)(ASKED | (!(flags & O_NONBLOCK) && isatty(handle->fd) ? BLOCKING : 0));
     }
     return handle->backend_flags & BLOCKING;
 }

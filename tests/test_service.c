@@ -11,9 +11,11 @@
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -58,18 +60,23 @@ struct rig {
     socklen_t length;
 };
 
-static void rig_open(struct world *w, struct rig *rig, uint64_t drain_ns)
+static void rig_open_at(struct world *w, struct rig *rig, uint64_t drain_ns, const void *address, socklen_t length)
 {
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     *rig =
         (struct rig){.w = w, .null = world_own(w, open("/dev/null", O_WRONLY | O_CLOEXEC)), .length = sizeof rig->at};
     world_open(w);
     log_init(&rig->log, "test", rig->null, LOG_DEBUG, pro_now(w->loop));
     struct service_config config = {.max_frame = 99999, .high_water = 1 << 20, .drain_ns = drain_ns, .log = &rig->log};
     assert_int_equal(service_new(w->loop, &config, &rig->service), 0);
-    memcpy(&rig->at, &any, sizeof any);
-    assert_int_equal(service_listen(rig->service, &rig->at, sizeof any, 0, &rig->at, &rig->length), 0);
+    memcpy(&rig->at, address, length);
+    assert_int_equal(service_listen(rig->service, &rig->at, length, 0, &rig->at, &rig->length), 0);
     service_start(rig->service, 100);
+}
+
+static void rig_open(struct world *w, struct rig *rig, uint64_t drain_ns)
+{
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    rig_open_at(w, rig, drain_ns, &any, sizeof any);
 }
 
 static void rig_turn(struct rig *rig, enum pro_run_mode mode)
@@ -259,6 +266,51 @@ static void loop_when_freed_at_any_turn_returns_everything(void **state)
     }
 }
 
+/* ---- Answers ---- */
+
+static uint64_t started(const struct world *w)
+{
+    struct pro_stats stats;
+    pro_loop_stats(w->loop, &stats, sizeof stats);
+    return stats.started;
+}
+
+/* On a Unix socket, where a receive brings all that was sent before it. */
+static void rig_open_unix(struct world *w, struct rig *rig)
+{
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    size_t length = offsetof(struct sockaddr_un, sun_path) + 1;
+    length += (size_t)snprintf(at.sun_path + 1, sizeof at.sun_path - 1, "test_service-%d", (int)getpid());
+    rig_open_at(w, rig, 0, &at, (socklen_t)length);
+}
+
+static void answer_when_a_frame_comes_in_two_large_pieces_is_one_send(void **state)
+{
+    enum { FIRST = 80000 };
+    struct world *w = *state;
+    struct rig rig;
+    struct traffic t;
+    unsigned seed = 9;
+    traffic_init(w, &t, 100004);
+    traffic_add(&t, 99999, &seed);
+    rig_open_unix(w, &rig);
+    int peer = rig_connect(&rig);
+    write_all(peer, t.request, FIRST);
+    while (rig_counters(&rig).bytes < FIRST)
+        rig_turn(&rig, PRO_RUN_ONCE);
+    uint64_t before = started(w);
+    write_all(peer, t.request + FIRST, t.request_size - FIRST);
+    uint8_t *answer = world_alloc(w, t.answer_size);
+    for (size_t got = 0; got < t.answer_size;) {
+        rig_turn(&rig, PRO_RUN_NOWAIT);
+        ssize_t n = read(peer, answer + got, t.answer_size - got);
+        got += n > 0 ? (size_t)n : 0;
+    }
+    assert_memory_equal(answer, t.answer, t.answer_size);
+    assert_in_range(started(w) - before, 1, 2); /* the send, and the timer that trims the cache of chunks */
+    rig_close(&rig);
+}
+
 /* The drain by itself: what is left in flight afterwards is nothing. */
 static void drain_when_done_leaves_nothing_in_flight(void **state)
 {
@@ -295,6 +347,7 @@ int main(void)
         TEST_BARE(requests_when_in_steady_state_allocate_nothing),
         TEST_BARE(allocations_when_each_fails_once_cost_a_peer_at_most),
         TEST_BARE(loop_when_freed_at_any_turn_returns_everything),
+        TEST_BARE(answer_when_a_frame_comes_in_two_large_pieces_is_one_send),
         TEST_BARE(drain_when_done_leaves_nothing_in_flight),
     };
     return RUN(tests);
