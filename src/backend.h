@@ -72,9 +72,9 @@ struct proi_backend {
     int (*start)(struct pro_loop *loop, struct pro_op *op);
     /* 0, or -EAGAIN as above. Asked once for an active operation. */
     int (*cancel)(struct pro_loop *loop, struct pro_op *op);
-    /* Submits what was started, and returns when something has completed, when woken, or at `until` (0: at once): 0, or 1
-     * if the kernel refused for now, and may have results that it did not tell. A failure is final: the backend is
-     * broken. */
+    /* Submits what was started, and returns when something has completed, when woken, or at `until` (0: at once). 0, or
+     * 1 if there may be results that reap() will not tell: the kernel refused for now, or took a part only. A failure
+     * is final: the backend is broken. */
     int (*wait)(struct pro_loop *loop, uint64_t until);
     /* Submits what was started, and looks for results for loop->spin_ns, but not beyond `until`, without sleeping. True
      * when there is something to reap, or posted; wait() is called next in any case. The loop has not been declared

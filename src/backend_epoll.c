@@ -533,6 +533,8 @@ static int take_edges(const struct pro_loop *loop, uint64_t until)
 {
     struct epoll *ep = state(loop);
     int n = wait_for(loop, until);
+    if (n < 0 && errno == EINTR && until) /* the process may have been stopped: what has come since? */
+        n = wait_for(loop, 0);
     if (n < 0 && errno != EINTR)
         return -errno;
     for (int i = 0; i < n; i++) {

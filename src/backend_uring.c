@@ -194,7 +194,7 @@ static bool prepare_message(struct pro_op *op, struct io_uring_sqe *sqe, int fd,
     return !slice;
 }
 
-/* Without a CQE if it goes well; see settle(). Its place in the queue is kept in `res`. */
+/* Without a CQE if it goes well; see settle() in uring_wait.c. Its place in the queue is kept in `res`. */
 static void try_send(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe)
 {
     if (!u->tried.head)

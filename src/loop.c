@@ -662,9 +662,9 @@ static int turn(struct pro_loop *loop, bool wait)
         until = 0;
     if (until && !proi_post_sleep(loop)) /* after the spin, which saves posters the write to the waker */
         until = 0;
-    int refused = loop->backend->wait(loop, until);
-    if (refused < 0)
-        return refused;
+    int r = loop->backend->wait(loop, until);
+    if (r < 0)
+        return r;
     loop->now = loop->backend->now(loop);
     woken |= proi_post_take(loop);
     if (loop->now >= loop->tidy_at)
@@ -674,7 +674,7 @@ static int turn(struct pro_loop *loop, bool wait)
         loop->overdue_since = 0;
     enum due due;
     int ran = (int)dispatch(loop, &due);
-    if (refused)
+    if (r > 0)
         due = DUE_TIMERS;
     if (loop->wheel.due.head && (due = lose_patience(loop, due)) != DUE_TIMERS)
         expire(loop, due);

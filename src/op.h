@@ -82,6 +82,8 @@ enum {
 
 enum proi_lane { PROI_RECEIVES, PROI_SENDS, PROI_OTHERS };
 
+_Static_assert(PROI_READ < PROI_CONNECT && PROI_SHUTDOWN < PROI_POLL, "the codes are in the order of their lanes");
+
 static inline enum proi_lane proi_lane_of(enum proi_code code)
 {
     if (code <= PROI_READ)

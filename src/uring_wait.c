@@ -153,12 +153,23 @@ static int enter_quietly(const struct pro_loop *loop, uint64_t until)
     return r;
 }
 
-/* What wait() says. An enter that is refused, for want of memory, did not make completions of what has happened. */
-static int outcome(int r)
+/* What wait() says of an enter. One that was refused, for want of memory, or interrupted did not make completions of
+ * what has happened, and neither did one that took a part of the queue only. */
+static int outcome(const struct uring *u, int r)
 {
-    if (r >= 0 || r == -EINTR || r == -ETIME)
-        return 0;
-    return r == -EAGAIN || r == -EBUSY || r == -ENOMEM ? 1 : r;
+    if (r >= 0 || r == -ETIME)
+        return io_uring_sq_ready(&u->ring) > 0;
+    return r == -EINTR || r == -EAGAIN || r == -EBUSY || r == -ENOMEM ? 1 : r;
+}
+
+/* A process that is stopped in its sleep is interrupted, and what has come until it goes on is in the kernel. That it was
+ * interrupted is not said when something was submitted before it slept. So a sleep that brings nothing is followed by a
+ * look. */
+static int sleep_until(const struct pro_loop *loop, uint64_t until)
+{
+    int r = enter_quietly(loop, until);
+    bool told = r < 0 && r != -EINTR;
+    return told || io_uring_cq_ready(&proi_uring_of(loop)->ring) > 0 ? r : enter_quietly(loop, 0);
 }
 
 /* In a foreign loop the waker is watched itself as well, since the ring's signal for it takes its time (see below). */
@@ -225,12 +236,13 @@ int proi_uring_wait(struct pro_loop *loop, uint64_t until)
         return r;
     bool more = proi_uring_receive_next(loop), ready = more || io_uring_cq_ready(&u->ring) > 0 || u->done.head;
     loop->stats.overflows += io_uring_cq_has_overflow(&u->ring);
-    if (!ready || io_uring_sq_ready(&u->ring) > 0 || u->tried.head) {
-        r = enter_quietly(loop, ready || !may_sleep(loop) ? 0 : until);
+    bool enters = !ready || io_uring_sq_ready(&u->ring) > 0 || u->tried.head;
+    if (enters) {
+        r = ready || until == 0 || !may_sleep(loop) ? enter_quietly(loop, 0) : sleep_until(loop, until);
         loop->stats.waits++;
     }
     after_enter(loop);
-    return outcome(r);
+    return enters ? outcome(u, r) : 0;
 }
 
 /* Whether there are completions, or the kernel would make some if it were asked. Read from memory. */

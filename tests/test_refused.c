@@ -9,7 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { MS_NS = 1000000, ENTRIES = 4, MANY = 20 };
+enum { MS_NS = 1000000, ENTRIES = 4, MANY = 20, GATHERS = 100 };
 
 int __real_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned flags, void *arg, size_t size);
 int __wrap_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned flags, void *arg, size_t size);
@@ -95,22 +95,52 @@ static void sends_when_the_queue_is_full_are_late(void **state)
 /* What has arrived is not late because the kernel could not be asked for it. */
 static void receive_when_refused_is_not_late(void **state)
 {
+    static const int errors[] = {-EAGAIN, -EBUSY, -ENOMEM, -EINTR};
     struct world *w = refusing(state);
     int far;
     struct pro_handle *near = world_tcp(w, &far);
     struct record *r = world_record(w);
     char got[8];
-    pro_deadline(&r->op, pro_now(w->loop) + 20 * MS_NS);
-    pro_recv(near, record_begin(r), got, sizeof got, 0, on_record);
-    world_turns(w, 1);
-    assert_int_equal(write(far, "hello", 5), 5);
+    for (unsigned i = 0; i < 4; i++) {
+        pro_recv(near, record_begin(r), got, sizeof got, 0, on_record);
+        world_turns(w, 1);
+        assert_int_equal(write(far, "hello", 5), 5);
+        pro_deadline(&r->op, pro_now(w->loop) + MS_NS);
+        refusal = errors[i];
+        nanosleep(&(struct timespec){.tv_nsec = 2 * MS_NS}, NULL);
+        world_turns(w, 5);
+        assert_int_equal(r->finals, i);
+        refusal = 0;
+        RUN_UNTIL(w, r->finals == i + 1);
+        assert_int_equal(r->last.res, 5);
+    }
+}
+
+/* Of two pieces each, so that each needs a message until the kernel has taken it. */
+static void gathers_when_not_taken_keep_their_messages(void **state)
+{
+    struct world *w = refusing(state);
+    struct record *r[GATHERS];
+    int far[GATHERS];
+    struct iovec iov[GATHERS][2];
+    char text[GATHERS][2], got[8];
     refusal = -EAGAIN;
-    nanosleep(&(struct timespec){.tv_nsec = 21 * MS_NS}, NULL);
-    world_turns(w, 5);
-    assert_int_equal(r->finals, 0);
+    for (unsigned i = 0; i < GATHERS; i++) {
+        r[i] = world_record(w);
+        text[i][0] = (char)i;
+        text[i][1] = (char)~i;
+        iov[i][0] = (struct iovec){&text[i][0], 1};
+        iov[i][1] = (struct iovec){&text[i][1], 1};
+        pro_send(world_unix(w, &far[i]), record_begin(r[i]), iov[i], 2, 0, on_record);
+    }
+    world_turns(w, 3);
     refusal = 0;
-    RUN_UNTIL(w, r->finals == 1);
-    assert_int_equal(r->last.res, 5);
+    for (unsigned i = 0; i < GATHERS; i++) {
+        RUN_UNTIL(w, r[i]->finals == 1);
+        assert_int_equal(r[i]->last.res, 2);
+        assert_int_equal(read_now(far[i], got, sizeof got), 2);
+        assert_memory_equal(got, text[i], 2);
+    }
 }
 
 int main(void)
@@ -119,6 +149,7 @@ int main(void)
         TEST(send_when_not_taken_is_not_sent),
         TEST(sends_when_the_queue_is_full_are_late),
         TEST(receive_when_refused_is_not_late),
+        TEST(gathers_when_not_taken_keep_their_messages),
     };
     return RUN(tests);
 }

@@ -6,9 +6,12 @@
 
 #include <errno.h>
 #include <linux/io_uring.h>
+#include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum {
@@ -370,6 +373,46 @@ static void timer_when_moved_away_while_slept_for_is_in_time(void **state)
 }
 
 /* ------------------------------------------------------------------------------------------------------------
+ * Nothing is late before it has been looked for
+ * ------------------------------------------------------------------------------------------------------------ */
+
+/* A process: it ends with 0 if its receive brought something. */
+static pid_t receive_apart(struct world *w, int fd)
+{
+    char byte;
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid > 0)
+        return pid;
+    world_open(w);
+    struct record *r = world_record(w);
+    pro_deadline(&r->op, pro_now(w->loop) + 2 * SECOND);
+    pro_recv(world_adopt(w, fd), record_begin(r), &byte, 1, 0, on_record);
+    RUN_UNTIL(w, r->finals == 1);
+    _exit(r->last.res == 1 ? 0 : 1);
+}
+
+static void data_when_the_process_was_stopped_is_not_late(void **state)
+{
+    struct world *w = *state;
+    int fds[2], status;
+    unix_pair(fds);
+    pid_t pid = receive_apart(w, fds[0]);
+    usleep(300000);
+    assert_int_equal(kill(pid, SIGSTOP), 0);
+    assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
+    assert_true(WIFSTOPPED(status));
+    write_all(fds[1], "x", 1);
+    usleep(2100000);
+    assert_int_equal(kill(pid, SIGCONT), 0);
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_int_equal(status, 0);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+/* ------------------------------------------------------------------------------------------------------------
  * Where nothing is waited for
  * ------------------------------------------------------------------------------------------------------------ */
 
@@ -522,6 +565,7 @@ int main(void)
         TEST_BARE(loop_with_a_min_wait_falls_asleep),
         TEST(timer_when_nearer_than_the_one_slept_for_is_in_time),
         TEST(timer_when_moved_away_while_slept_for_is_in_time),
+        TEST_BARE(data_when_the_process_was_stopped_is_not_late),
     };
     return RUN(tests);
 }
