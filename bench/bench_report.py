@@ -121,7 +121,8 @@ def read_csv(folder):
         figures = {metric: float(told[metric]) if told[metric] else None for metric in METRICS}
         runs.setdefault((told["workload"], told["server"]), {})[int(told["round"])] = figures
     for told in csv_rows(folder, "memory.csv"):
-        memory[told.pop("server")] = {column: float(value) for column, value in told.items()}
+        server = told.pop("server")
+        memory[server] = {column: float(value) for column, value in told.items()}
     return runs, memory
 
 
