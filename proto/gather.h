@@ -53,7 +53,7 @@ void gather_take(struct gather *gather, struct pro_slice *slice, bool headed);
 int gather_copy(struct gather *gather, struct gather_cache *cache, const uint8_t *data, size_t size, size_t left);
 
 /* The frame of `length` bytes is whole: reverses what is held, writes the answer to `stream`, and holds nothing any
- * more. -ENOMEM: nothing is written, and what was held still is. */
+ * more. -ENOMEM: nothing is written, and what is held is to be dropped. */
 int gather_answer(struct gather *gather, struct gather_cache *cache, struct pro_stream *stream, uint32_t length);
 
 /* Drops what is held. */

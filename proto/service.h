@@ -91,7 +91,8 @@ bool service_was_cut(const struct service *service);
 
 void service_counters(const struct service *service, struct service_counters *ret_counters);
 
-/* Writes the counters to the log as one line, whatever its level, if it takes one. `thread` is for the line. The loop is still there. */
+/* Writes the counters to the log as one line, whatever its level, if it takes one. `thread` is for the line. The loop is
+ * still there. */
 void service_print_counters(const struct service *service, unsigned thread);
 
 #endif

@@ -285,9 +285,7 @@ void proi_op_finish(struct pro_loop *loop, struct pro_op *op, int res, uint32_t 
         return;
     }
     op->state = PROI_ENDED;
-    time_clear(loop, op);
-    proi_handle_unlink(op);
-    release(op);
+    detach(loop, op);
     finish(loop, op, (struct pro_result){res, flags, NULL});
 }
 

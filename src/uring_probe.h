@@ -7,8 +7,9 @@
 #include "uring_abi.h"
 
 /* Sets up `ring` with as many of the features in `wanted` (PRO_FEATURE_ bits) as the kernel takes, disabled until
- * proi_enable_ring. With `spins` its flags tell of completions that wait to be made (IORING_SQ_TASKRUN). Returns 0 and those features, or the errno of io_uring_setup(2), or -EOPNOTSUPP if an
- * operation is missing that there is no substitute for. */
+ * proi_enable_ring. With `spins` its flags tell of completions that wait to be made (IORING_SQ_TASKRUN). Returns 0 and
+ * those features, or the errno of io_uring_setup(2), or -EOPNOTSUPP if an operation is missing that there is no
+ * substitute for. */
 int proi_uring_setup(struct io_uring *ring, unsigned entries, unsigned completion_entries, uint64_t wanted, bool spins,
                      uint64_t *ret_features);
 

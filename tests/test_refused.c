@@ -17,6 +17,8 @@ int __real_io_uring_submit(struct io_uring *ring);
 int __wrap_io_uring_submit(struct io_uring *ring);
 
 static int refusal; /* 0: none */
+static const int errors[] = {-EAGAIN, -EBUSY, -ENOMEM, -EINTR};
+enum { ERRORS = sizeof errors / sizeof *errors };
 
 int __wrap_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned flags, void *arg, size_t size)
 {
@@ -41,13 +43,12 @@ static struct world *refusing(void **state)
 
 static void send_when_not_taken_is_not_sent(void **state)
 {
-    static const int errors[] = {-EAGAIN, -EBUSY, -ENOMEM, -EINTR};
     struct world *w = refusing(state);
     int far;
     struct pro_handle *near = world_tcp(w, &far);
     struct record *r = world_record(w);
     char got[8];
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < ERRORS; i++) {
         struct iovec iov = {(char[]){"hello"}, 5};
         pro_send(near, record_begin(r), &iov, 1, 0, on_record);
         refusal = errors[i];
@@ -95,13 +96,12 @@ static void sends_when_the_queue_is_full_are_late(void **state)
 /* What has arrived is not late because the kernel could not be asked for it. */
 static void receive_when_refused_is_not_late(void **state)
 {
-    static const int errors[] = {-EAGAIN, -EBUSY, -ENOMEM, -EINTR};
     struct world *w = refusing(state);
     int far;
     struct pro_handle *near = world_tcp(w, &far);
     struct record *r = world_record(w);
     char got[8];
-    for (unsigned i = 0; i < 4; i++) {
+    for (unsigned i = 0; i < ERRORS; i++) {
         pro_recv(near, record_begin(r), got, sizeof got, 0, on_record);
         world_turns(w, 1);
         assert_int_equal(write(far, "hello", 5), 5);
