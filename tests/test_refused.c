@@ -16,7 +16,8 @@ int __wrap_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned
 int __real_io_uring_submit(struct io_uring *ring);
 int __wrap_io_uring_submit(struct io_uring *ring);
 
-static int refusal; /* 0: none */
+static int refusal;      /* 0: none */
+static bool only_enters; /* what is not an enter of the turn is refused */
 static const int errors[] = {-EAGAIN, -EBUSY, -ENOMEM, -EINTR};
 enum { ERRORS = sizeof errors / sizeof *errors };
 
@@ -27,7 +28,7 @@ int __wrap_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned
 
 int __wrap_io_uring_submit(struct io_uring *ring)
 {
-    return refusal ? refusal : __real_io_uring_submit(ring);
+    return only_enters ? -EAGAIN : refusal ? refusal : __real_io_uring_submit(ring);
 }
 
 /* An enter that is refused first, on io_uring. */
@@ -35,6 +36,7 @@ static struct world *refusing(void **state)
 {
     struct world *w = *state;
     refusal = 0;
+    only_enters = false;
     if (!world_is_uring(w))
         skip();
     world_turns(w, 1);
@@ -116,6 +118,27 @@ static void receive_when_refused_is_not_late(void **state)
     }
 }
 
+/* The loop does not go to sleep on what it could not hand over. */
+static void receives_when_there_is_no_room_are_asked_again(void **state)
+{
+    struct world *w = refusing(state);
+    world_shut(w);
+    w->config.entries = ENTRIES;
+    world_open(w);
+    struct record *r[MANY];
+    char bytes[MANY];
+    int far;
+    for (unsigned i = 0; i < MANY; i++) {
+        r[i] = world_record(w);
+        pro_recv(world_unix(w, &far), record_begin(r[i]), &bytes[i], 1, 0, on_record);
+    }
+    write_all(far, "x", 1);
+    only_enters = true;
+    RUN_UNTIL(w, r[MANY - 1]->finals == 1);
+    only_enters = false;
+    assert_int_equal(r[MANY - 1]->last.res, 1);
+}
+
 /* Of two pieces each, so that each needs a message until the kernel has taken it. */
 static void gathers_when_not_taken_keep_their_messages(void **state)
 {
@@ -149,6 +172,7 @@ int main(void)
         TEST(send_when_not_taken_is_not_sent),
         TEST(sends_when_the_queue_is_full_are_late),
         TEST(receive_when_refused_is_not_late),
+        TEST(receives_when_there_is_no_room_are_asked_again),
         TEST(gathers_when_not_taken_keep_their_messages),
     };
     return RUN(tests);
