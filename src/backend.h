@@ -7,6 +7,7 @@
  *       cancel(op) ------------------------->   "give it back soon"
  *       spin(until) ------------------------>   submit, look (where the program asked for it)
  *       wait(until) ------------------------>   submit, sleep
+ *       look() ----------------------------->   what else has happened (where a deadline has passed)
  *       reap(&event) until false <-----------   one result at a time, at the pace the core sets
  *
  * An operation between start() and the event without `more` that answers it is ACTIVE: the backend may use its
@@ -72,15 +73,18 @@ struct proi_backend {
     int (*start)(struct pro_loop *loop, struct pro_op *op);
     /* 0, or -EAGAIN as above. Asked once for an active operation. */
     int (*cancel)(struct pro_loop *loop, struct pro_op *op);
-    /* Submits what was started, and returns when something has completed, when woken, or at `until` (0: at once). 0, or
-     * 1 if there may be results that reap() will not tell: the kernel refused for now, or took a part only. A failure
-     * is final: the backend is broken. */
+    /* Submits what was started, and returns when something has completed, when woken, or at `until` (0: at once). 0, or a
+     * failure, which is final: the backend is broken. */
     int (*wait)(struct pro_loop *loop, uint64_t until);
+    /* Comes after wait(): asks the kernel for what has happened meanwhile, though there be something to reap. 0; 1 if
+     * there may be results that reap() will not tell, because the kernel refuses for now, or has too many; or as wait()
+     * a failure. NULL: wait() has told what there is. */
+    int (*look)(struct pro_loop *loop);
     /* Submits what was started, and looks for results for loop->spin_ns, but not beyond `until`, without sleeping. True
      * when there is something to reap, or posted; wait() is called next in any case. The loop has not been declared
      * asleep yet: posters do not write to the waker, so this looks at proi_post_pending() itself. NULL: it never spins. */
     bool (*spin)(struct pro_loop *loop, uint64_t until);
-    /* Takes the next event of those that were there when wait() returned; false when there is none left. */
+    /* Takes the next event of those that were there when wait() or look() returned; false when there is none left. */
     bool (*reap)(struct pro_loop *loop, struct proi_event *ret_event);
 
     /* The descriptor is about to be closed or given away: nothing is in flight on it. */

@@ -528,15 +528,13 @@ static int wait_for(const struct pro_loop *loop, uint64_t until)
     return wait_coarse(ep, timeout);
 }
 
-/* Takes the edges there are, or that come until then. */
+/* Takes the edges there are, or that come until then. How many, at most EVENTS, or a negative errno. */
 static int take_edges(const struct pro_loop *loop, uint64_t until)
 {
     struct epoll *ep = state(loop);
     int n = wait_for(loop, until);
-    if (n < 0 && errno == EINTR && until) /* the process may have been stopped: what has come since? */
-        n = wait_for(loop, 0);
-    if (n < 0 && errno != EINTR)
-        return -errno;
+    if (n < 0)
+        return errno == EINTR ? 0 : -errno;
     for (int i = 0; i < n; i++) {
         void *what = ep->events[i].data.ptr;
         if (what == ep)
@@ -544,20 +542,33 @@ static int take_edges(const struct pro_loop *loop, uint64_t until)
         else if (what) /* NULL is the waker */
             on_edge(ep, what, ep->events[i].events);
     }
-    return 0;
+    return n;
+}
+
+static int look_for(struct pro_loop *loop, uint64_t until)
+{
+    struct epoll *ep = state(loop);
+    int n = take_edges(loop, until);
+    loop->stats.waits++;
+    ep->passed = 0;
+    ep->limit = ep->ready_count;
+    return n;
 }
 
 static int epoll_wait_turn(struct pro_loop *loop, uint64_t until)
 {
     struct epoll *ep = state(loop);
-    int r = 0;
-    if (!has_ready(ep) || ++ep->passed == PASSES) { /* else there is enough to do */
-        r = take_edges(loop, has_ready(ep) ? 0 : until);
-        loop->stats.waits++;
-        ep->passed = 0;
-    }
     ep->limit = ep->ready_count;
-    return r;
+    if (has_ready(ep) && ++ep->passed < PASSES) /* there is enough to do */
+        return 0;
+    int n = look_for(loop, has_ready(ep) ? 0 : until);
+    return n < 0 ? n : 0;
+}
+
+static int epoll_look(struct pro_loop *loop)
+{
+    int n = look_for(loop, 0);
+    return n < 0 ? n : n == EVENTS;
 }
 
 /* Readiness is only known to the kernel: every look is a system call. */
@@ -663,6 +674,7 @@ const struct proi_backend proi_backend_epoll = {
     .start = epoll_start,
     .cancel = epoll_cancel,
     .wait = epoll_wait_turn,
+    .look = epoll_look,
     .spin = epoll_spin,
     .reap = epoll_reap,
     .forget = epoll_forget,

@@ -637,6 +637,7 @@ const struct proi_backend proi_backend_uring = {
     .start = uring_start,
     .cancel = uring_cancel,
     .wait = proi_uring_wait,
+    .look = proi_uring_look,
     .spin = proi_uring_spin,
     .reap = uring_reap,
     .forget = uring_forget,

@@ -4,10 +4,10 @@
  *                     |                                       +---> continuations
  *      end, post, timers ------------> completions ----------'
  *
- * A turn flushes the submissions, waits (when there is nothing else to do), reads the clock, lets timers and deadlines
- * expire, takes what other threads posted, and then runs what is there: completions of the core's own making, and
- * events, each at most as many as the turn allows. A continuation may do anything; whatever it starts or ends goes to
- * one of the two queues, so there is no recursion and nothing is called twice.
+ * A turn flushes the submissions, waits (when there is nothing else to do), reads the clock, takes what other threads
+ * posted, lets timers expire, and then runs what is there: completions of the core's own making, and events, each at
+ * most as many as the turn allows. Deadlines come last. A continuation may do anything; whatever it starts or ends goes
+ * to one of the two queues, so there is no recursion and nothing is called twice.
  *
  * What may go wrong: the backend breaks (its wait fails), which pro_run reports; everything else is somebody's result. */
 #include "loop.h"
@@ -31,7 +31,6 @@ enum {
     DEFAULT_TURN_COMPLETIONS = 512,
     DEFAULT_TURN_BYTES = 64 * 1024,
     RETRY_NS = 1000 * 1000,          /* when the kernel has no memory for submissions */
-    FEW = 16,                        /* results: a kernel that has more to tell tells more at a time */
     PATIENCE_NS = 100 * 1000 * 1000, /* for which deadlines wait while there are results */
     TIDY_NS = 1100 * 1000 * 1000,    /* for which pool memory is not needed before it is given back; a far time for the
                                         backends, where that costs less */
@@ -303,11 +302,13 @@ void proi_op_recall(struct pro_loop *loop, struct pro_op *op)
     proi_loop_note(loop);
 }
 
-/* Not inline: the short way through pro_cancel would have to save the registers that the long way needs. */
+/* Not inline: the short way through pro_cancel would have to save the registers that the long way needs. A deadline that
+ * has passed was first, though it wait for results still. */
 __attribute__((noinline)) void proi_op_cancel(struct pro_loop *loop, struct pro_op *op, bool late)
 {
     if (op->flags & PROI_CANCEL)
         return;
+    late |= op->flags & PROI_TIMED && op->time_at <= loop->now;
     switch ((enum proi_state)op->state) {
     case PROI_IDLE:
     case PROI_ENDED:
@@ -492,12 +493,8 @@ static void timer_due(struct pro_loop *loop, struct pro_op *op)
     }
 }
 
-/* What is to be looked at. A deadline comes after the results that were there when it passed, so that a process which
- * stood still does not take what has arrived in time for late. Timers come at once. A close has no result to wait for
- * but those of others, which have been cancelled. */
-enum due { DUE_TIMERS, DUE_CLOSES, DUE_DEADLINES };
-
-static void expire(struct pro_loop *loop, enum due what)
+/* Timers come at once, deadlines when that is asked for. */
+static void expire(struct pro_loop *loop, bool deadlines)
 {
     struct pro_op *op;
     proi_wheel_advance(&loop->wheel, loop->now);
@@ -505,7 +502,7 @@ static void expire(struct pro_loop *loop, enum due what)
         op->flags &= (uint16_t)~PROI_TIMED;
         if (op->state == PROI_TIMING)
             timer_due(loop, op);
-        else if (what == DUE_DEADLINES || (what == DUE_CLOSES && op->code == PROI_CLOSE))
+        else if (deadlines)
             proi_op_cancel(loop, op, true);
         else
             time_set(loop, op, op->time_at);
@@ -590,39 +587,48 @@ static void complete(struct pro_loop *loop, struct pro_op *op)
     op->done(loop, op, (struct pro_result){res, PRO_MORE | flags, NULL});
 }
 
-/* Runs what was there when it began; half the turn belongs to the core's completions, the rest to the backend's. Tells
- * what may be looked at after that. A kernel tells some of what it has at a time (io_uring about twenty results, epoll
- * as many events as there is room for), so many results are a sign of more. */
-static uint32_t dispatch(struct pro_loop *loop, enum due *ret_due)
+/* Runs what was there when it began; half the turn belongs to the core's completions, the rest to the backend's. */
+static uint32_t dispatch(struct pro_loop *loop, bool *ret_all)
 {
     bool all = false;
-    uint32_t limit = loop->turn_completions, own = (limit + 1) / 2, ran = 0, before;
+    uint32_t limit = loop->turn_completions, own = (limit + 1) / 2, ran = 0;
     struct proi_event event;
     loop->bytes = 0;
     if (own > proi_braid_count(&loop->completions))
         own = proi_braid_count(&loop->completions);
     for (; own > 0; own--, ran++)
         complete(loop, proi_braid_pop(&loop->completions));
-    before = ran;
     while (ran < limit && loop->bytes < loop->turn_bytes && !(all = !loop->backend->reap(loop, &event))) {
         proi_handle_event(loop, &event);
         ran++;
     }
-    *ret_due = !all ? DUE_TIMERS : ran - before < FEW ? DUE_DEADLINES : DUE_CLOSES;
+    *ret_all = all;
     return ran;
+}
+
+/* A deadline comes after the results that were there when it passed, so that a process which stood still does not take
+ * what has arrived in time for late. So the kernel is asked for them once the clock has been read. 0 if it will have
+ * told all, or less than 0. */
+static int look(struct pro_loop *loop)
+{
+    if (!loop->wheel.due.head) {
+        loop->overdue_since = 0;
+        return 1;
+    }
+    if (!loop->overdue_since)
+        loop->overdue_since = loop->now;
+    return loop->backend->look ? loop->backend->look(loop) : 0;
 }
 
 /* The patience with results has an end. It begins in the turn that sees the first deadline passed, and not when that
  * was: the process may have stood still. */
-static enum due lose_patience(struct pro_loop *loop, enum due due)
+static void judge(struct pro_loop *loop, bool all)
 {
-    if (!loop->overdue_since)
-        loop->overdue_since = loop->now;
-    if (loop->now - loop->overdue_since >= PATIENCE_NS)
-        due = DUE_DEADLINES;
-    if (due == DUE_DEADLINES)
-        loop->overdue_since = 0;
-    return due;
+    bool impatient = loop->overdue_since && loop->now - loop->overdue_since >= PATIENCE_NS;
+    if (!loop->wheel.due.head || !(all || impatient))
+        return;
+    loop->overdue_since = 0;
+    expire(loop, true);
 }
 
 static void tidy(struct pro_loop *loop)
@@ -667,15 +673,13 @@ static int turn(struct pro_loop *loop, bool wait)
     woken |= proi_post_take(loop);
     if (loop->now >= loop->tidy_at)
         tidy(loop);
-    expire(loop, DUE_TIMERS);
-    if (!loop->wheel.due.head)
-        loop->overdue_since = 0;
-    enum due due;
-    int ran = (int)dispatch(loop, &due);
-    if (r > 0)
-        due = DUE_TIMERS;
-    if (loop->wheel.due.head && (due = lose_patience(loop, due)) != DUE_TIMERS)
-        expire(loop, due);
+    expire(loop, false);
+    r = look(loop);
+    if (r < 0)
+        return r;
+    bool all;
+    int ran = (int)dispatch(loop, &all);
+    judge(loop, all && r == 0);
     return ran + woken;
 }
 

@@ -105,6 +105,7 @@ bool proi_uring_tidy_pool(struct pro_loop *loop, struct pro_pool *pool);
 void proi_uring_forget_pool(struct pro_loop *loop, struct pro_pool *pool);
 
 int proi_uring_wait(struct pro_loop *loop, uint64_t until);
+int proi_uring_look(struct pro_loop *loop);
 bool proi_uring_spin(struct pro_loop *loop, uint64_t until);
 int proi_uring_waker(struct pro_loop *loop);
 int proi_uring_pollable(struct pro_loop *loop);

@@ -153,23 +153,10 @@ static int enter_quietly(const struct pro_loop *loop, uint64_t until)
     return r;
 }
 
-/* What wait() says of an enter. One that was refused, for want of memory, or interrupted did not make completions of
- * what has happened, and neither did one that took a part of the queue only. */
-static int outcome(const struct uring *u, int r)
+/* Interrupted, or the kernel has no memory, or completions that it could not deliver. */
+static bool is_passing(int error)
 {
-    if (r >= 0 || r == -ETIME)
-        return io_uring_sq_ready(&u->ring) > 0;
-    return r == -EINTR || r == -EAGAIN || r == -EBUSY || r == -ENOMEM ? 1 : r;
-}
-
-/* A process that is stopped in its sleep is interrupted, and what has come until it goes on is in the kernel. That it was
- * interrupted is not said when something was submitted before it slept. So a sleep that brings nothing is followed by a
- * look. */
-static int sleep_until(const struct pro_loop *loop, uint64_t until)
-{
-    int r = enter_quietly(loop, until);
-    bool told = r < 0 && r != -EINTR;
-    return told || io_uring_cq_ready(&proi_uring_of(loop)->ring) > 0 ? r : enter_quietly(loop, 0);
+    return error == -ETIME || error == -EINTR || error == -EAGAIN || error == -EBUSY || error == -ENOMEM;
 }
 
 /* In a foreign loop the waker is watched itself as well, since the ring's signal for it takes its time (see below). */
@@ -238,11 +225,30 @@ int proi_uring_wait(struct pro_loop *loop, uint64_t until)
     loop->stats.overflows += io_uring_cq_has_overflow(&u->ring);
     bool enters = !ready || io_uring_sq_ready(&u->ring) > 0 || u->tried.head;
     if (enters) {
-        r = ready || until == 0 || !may_sleep(loop) ? enter_quietly(loop, 0) : sleep_until(loop, until);
+        r = enter_quietly(loop, ready || !may_sleep(loop) ? 0 : until);
         loop->stats.waits++;
     }
     after_enter(loop);
-    return enters ? outcome(u, r) : 0;
+    return r < 0 && !is_passing(r) ? r : 0;
+}
+
+/* The kernel does some twenty pieces of its work in an enter. One that brings nothing was the last, unless it was refused,
+ * or took a part of the queue only. */
+int proi_uring_look(struct pro_loop *loop)
+{
+    struct uring *u = proi_uring_of(loop);
+    unsigned ready = io_uring_cq_ready(&u->ring), before;
+    int r;
+    do {
+        before = ready;
+        r = enter_quietly(loop, 0);
+        loop->stats.waits++;
+        ready = io_uring_cq_ready(&u->ring);
+    } while (ready > before && ready < loop->turn_completions);
+    after_enter(loop);
+    if (r < 0)
+        return is_passing(r) ? 1 : r;
+    return ready > before || io_uring_sq_ready(&u->ring) > 0 || io_uring_cq_has_overflow(&u->ring);
 }
 
 /* Whether there are completions, or the kernel would make some if it were asked. Read from memory. */

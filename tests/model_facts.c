@@ -36,7 +36,8 @@ uint64_t facts_late_since(const struct model *m, const struct flight *f, const s
 {
     for (const struct event *seen = f->set; f->deadline && seen < e; seen++)
         if (f->deadline <= seen->now) {
-            uint64_t turn = seen->turn + !seen->inside; /* that one sees it */
+            /* That one sees it; of a send that has been tried and waits, and of what was set to be over, the next. */
+            uint64_t turn = seen->turn + (!seen->inside || moment(seen) == moment(f->set)) + is(f->start, STREAM_SENDS);
             return moment(e) > 2 * turn && is_worked_off(m, turn) ? turn : 0;
         }
     return 0;
@@ -258,8 +259,10 @@ static void settle(const struct model *m, struct flight *f, const struct event *
 static void cancel(const struct model *m, struct flight *f, const struct event *e)
 {
     settle(m, f, e);
-    if (!f->cancel)
-        f->cancel = e;
+    if (f->cancel)
+        return;
+    f->may_be_late |= f->deadline && f->deadline <= e->now; /* it was first, though nobody has seen it yet */
+    f->cancel = e;
 }
 
 /* All that is in flight on a handle; or (NOBODY) anywhere, but for closes. */

@@ -246,11 +246,11 @@ static bool late_without_deadline(struct history *h, size_t at)
 /* The deadline had passed when it was started, and nothing else happened in the turn that saw that. */
 static bool cancelled_when_late(struct history *h, size_t at)
 {
-    struct event *e = final(h, at, CALLED_BACK & ~BIT(FLIGHT_TIMER_EVERY)), *start;
+    struct event *e = final(h, at, CALLED_BACK & ~(BIT(FLIGHT_TIMER_EVERY) | SENDS)), *start;
     if (!e || e->res != -ETIME || !h->prompt || !uncancelled(h, at))
         return false;
     start = start_of(h, e->flight);
-    uint64_t turn = start->turn + !start->inside;
+    uint64_t turn = start->turn + 1;
     for (struct event *other = start; other < e; other++)
         if (other->what == EVENT_DEADLINE || (other->what == EVENT_DONE && other->turn == turn))
             return false;

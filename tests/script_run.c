@@ -235,8 +235,9 @@ void script_run(const struct script *script, struct world *w, struct history *re
     r->script = script;
     r->trace = getenv("DIFF_TRACE") != NULL;
     r->h = ret_history;
-    r->h->prompt =
-        !script->config.turn_completions && !script->config.turn_bytes && !(world_is_sim(w) && script->liberties);
+    bool narrow = world_is_uring(w) && script->config.completion_entries;
+    r->h->prompt = !script->config.turn_completions && !script->config.turn_bytes && !narrow &&
+                   !(world_is_sim(w) && script->liberties);
     r->pool = world_pool(w, &script->pool);
     r->drain_pool = world_pool(w, NULL);
     r->remote = pro_remote_get(w->loop);

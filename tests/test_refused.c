@@ -118,6 +118,26 @@ static void receive_when_refused_is_not_late(void **state)
     }
 }
 
+/* Its deadline was first, though it could not be judged yet. */
+static void cancel_when_refused_after_the_deadline_comes_second(void **state)
+{
+    struct world *w = refusing(state);
+    int far;
+    struct record *r = world_record(w);
+    char byte;
+    pro_recv(world_tcp(w, &far), record_begin(r), &byte, 1, 0, on_record);
+    world_turns(w, 1);
+    pro_deadline(&r->op, pro_now(w->loop) + MS_NS);
+    refusal = -EBUSY;
+    nanosleep(&(struct timespec){.tv_nsec = 2 * MS_NS}, NULL);
+    world_turns(w, 3);
+    assert_int_equal(r->finals, 0);
+    pro_cancel(&r->op);
+    refusal = 0;
+    RUN_UNTIL(w, r->finals == 1);
+    assert_int_equal(r->last.res, -ETIME);
+}
+
 /* The loop does not go to sleep on what it could not hand over. */
 static void receives_when_there_is_no_room_are_asked_again(void **state)
 {
@@ -172,6 +192,7 @@ int main(void)
         TEST(send_when_not_taken_is_not_sent),
         TEST(sends_when_the_queue_is_full_are_late),
         TEST(receive_when_refused_is_not_late),
+        TEST(cancel_when_refused_after_the_deadline_comes_second),
         TEST(receives_when_there_is_no_room_are_asked_again),
         TEST(gathers_when_not_taken_keep_their_messages),
     };

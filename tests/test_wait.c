@@ -5,6 +5,7 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/io_uring.h>
 #include <signal.h>
 #include <stdio.h>
@@ -412,6 +413,48 @@ static void data_when_the_process_was_stopped_is_not_late(void **state)
     close(fds[1]);
 }
 
+/* The peer writes and the deadline passes while a continuation stands still; there is more to do then, and on epoll not
+ * every turn asks the kernel. */
+struct stall {
+    struct record *waits; /* for a byte, ... */
+    int far;              /* ... which comes from here */
+    unsigned turns;       /* until then */
+    struct pro_handle *zero;
+    char byte;
+};
+
+static void stand_still(struct record *r, struct pro_result result)
+{
+    struct stall *stall = r->context;
+    if (stall->waits->finals > 0)
+        return;
+    if (stall->turns-- == 0) {
+        write_all(stall->far, "x", 1);
+        usleep(PAUSE_US);
+    }
+    pro_read(stall->zero, record_begin(r), &stall->byte, 1, PRO_STREAM, on_record);
+}
+
+static void data_when_a_continuation_stands_still_is_not_late(void **state)
+{
+    struct world *w = *state;
+    for (unsigned turns = 0; turns < 20; turns++) {
+        struct stall stall = {.waits = world_record(w), .turns = turns};
+        struct record *busy = world_record(w);
+        struct pro_handle *near = world_tcp(w, &stall.far);
+        char byte;
+        pro_recv(near, record_begin(stall.waits), &byte, 1, 0, on_record);
+        world_turns(w, 3);
+        pro_deadline(&stall.waits->op, pro_now(w->loop) + (uint64_t)PAUSE_US * 500);
+        stall.zero = world_adopt(w, open("/dev/zero", O_RDONLY | O_CLOEXEC));
+        busy->then = stand_still;
+        busy->context = &stall;
+        pro_read(stall.zero, record_begin(busy), &stall.byte, 1, PRO_STREAM, on_record);
+        RUN_UNTIL(w, stall.waits->finals == 1 && !pro_op_in_flight(&busy->op));
+        assert_int_equal(stall.waits->last.res, 1);
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------------------
  * Where nothing is waited for
  * ------------------------------------------------------------------------------------------------------------ */
@@ -566,6 +609,7 @@ int main(void)
         TEST(timer_when_nearer_than_the_one_slept_for_is_in_time),
         TEST(timer_when_moved_away_while_slept_for_is_in_time),
         TEST_BARE(data_when_the_process_was_stopped_is_not_late),
+        TEST(data_when_a_continuation_stands_still_is_not_late),
     };
     return RUN(tests);
 }
