@@ -86,13 +86,12 @@ def write_csv(folder, runs, memory):
         for workload, name in runs:
             told = row(runs, workload, name)
             out.writerow([workload, name, len(runs[workload, name])] + [told[column] for column in columns])
-    if memory:
-        with open(os.path.join(folder, "memory.csv"), "w", newline="") as file:
-            out = csv.writer(file)
-            columns = list(next(iter(memory.values())))
-            out.writerow(["server"] + columns)
-            for name, told in memory.items():
-                out.writerow([name] + [told[column] for column in columns])
+    columns = list(next(iter(memory.values()), {}))
+    with open(os.path.join(folder, "memory.csv"), "w", newline="") as file:
+        out = csv.writer(file)
+        out.writerow(["server"] + columns)
+        for name, told in memory.items():
+            out.writerow([name] + [told[column] for column in columns])
 
 
 def write_machine(folder, options):

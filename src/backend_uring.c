@@ -3,6 +3,7 @@
  *      start --> SQE --.                                          user_data
  *      cancel -> SQE --+--> one io_uring_enter a turn --> CQEs      operation        its own completions
  *                      '    (submits, waits, in one)       |        operation | 1    the cancel of it
+ *                                 |                        |        operation | 2    a piece for one that is watched
  *                                 |                        |        operation | 4    a send that is tried
  *      reap  <-- no CQE: sent ----'                        |        WAKER            another thread's eventfd
  *        ^------ one at a time ----------------------------'        ALARM            a distant deadline
@@ -15,10 +16,7 @@
  * kernel has taken the SQE, and no CQE, overflow included, says otherwise, the bytes are sent, and the memory comes back
  * in the same turn. As no CQE will end a sleep either, one must not sleep on such a send unless it is lazy.
  *
- * A handle that streams, that is, whose receives bring much at once, leaves its multishot receive for single ones. A
- * multishot one fills its buffers as fast as the kernel can, sixteen connections' worth in one enter, and when the answers
- * are sent all of that has left the cache again. So a poll tells that there is data, the handle stands in line, and each
- * enter receives for one of them, beside the sends that the last one led to.
+ * A receive into pool memory of a handle that streams is watched instead, see uring_watch.c.
  *
  * When an operation is over. An operation may be known to the kernel twice: by its own request (PROI_KERNEL) and by a
  * cancel that names it (PROI_KCANCEL). Both answer with a CQE, in either order, and until both have, the operation's
@@ -27,8 +25,7 @@
  * Possible failure modes. The submission queue is full: it is submitted, and if even that fails the core asks again
  * next turn. The completion queue overflows: the kernel keeps the rest and hands it over at the next enter. The buffer
  * ring is empty: -ENOBUFS, the core parks the receive, and the ring is kept fuller from then on. A non-blocking
- * descriptor that io_uring will not poll for us says -EAGAIN: a poll goes before the next attempt (PROI_POLLING). Where
- * the kernel has no buffer rings, a poll goes before every receive, so that no memory is held while there is no data. */
+ * descriptor that io_uring will not poll for us says -EAGAIN: a poll goes before the next attempt (PROI_POLLING). */
 #include "uring.h"
 
 #include <errno.h>
@@ -44,18 +41,8 @@
 enum {
     DEFAULT_ENTRIES = 256,
     LEAST_COMPLETIONS = 1024,
-    STREAM_FROM = 32 * 1024,            /* bytes in one piece that make a handle one that streams, ... */
-    STREAM_UNTIL = 4,                   /* ... and so many in a row that do not, make an end of that */
     TRIED_MOST = 1 << 30,               /* bytes: the kernel cuts what is near 2 GiB, and calls that a success */
     ROOM = POLLOUT | POLLERR | POLLHUP, /* a send will not find the socket full */
-};
-
-/* handle->backend_flags */
-enum {
-    ASKED = 1 << 0,       /* it was looked up whether ... */
-    BLOCKING = 1 << 1,    /* ... it is a terminal that may block a writer */
-    STREAMS = 1 << 2,     /* it receives one piece at a time */
-    SMALL_PIECE = 1 << 8, /* counted from this bit on: small pieces in a row */
 };
 
 /* --- submission ---------------------------------------------------------------------------------------------------- */
@@ -67,25 +54,15 @@ static void prepare_recv(struct uring *u, struct pro_op *op, struct io_uring_sqe
     io_uring_prep_recv(sqe, fd, data + moved, op->u.io.size - moved, op->flags & PROI_ALL ? MSG_WAITALL : 0);
 }
 
-static uint32_t piece(const struct pro_op *op)
-{
-    uint32_t credit = op->u.stream.credit, buffer = op->u.stream.pool->buffer_size;
-    return credit < buffer ? credit : buffer;
-}
-
 /* The kernel looks at the limit between two pieces, so the last one may go beyond it by all but one byte of a buffer
  * (measured on 6.18). A limit of that much less than the window is exact; a window of a buffer or less is one piece. */
 static void prepare_recv_multi(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe, int fd)
 {
     struct pro_pool *pool = op->u.stream.pool;
     const struct group *group = pool->backend_state;
-    struct pro_buffer *buffer = (void *)(uintptr_t)op->u.stream.reserved;
-    if (buffer) { /* the data is there */
-        io_uring_prep_recv(sqe, fd, buffer->data, piece(op), MSG_DONTWAIT);
-        return;
-    }
+    uint32_t credit = op->u.stream.credit, piece = credit < pool->buffer_size ? credit : pool->buffer_size;
     bool multishot = u->features & PRO_FEATURE_RECV_MULTISHOT && op->u.stream.armed > pool->buffer_size;
-    io_uring_prep_recv(sqe, fd, NULL, multishot ? 0 : piece(op), 0);
+    io_uring_prep_recv(sqe, fd, NULL, multishot ? 0 : piece, 0);
     sqe->flags |= IOSQE_BUFFER_SELECT;
     sqe->buf_group = group->id;
     if (multishot) {
@@ -114,11 +91,12 @@ static void prepare_read(struct uring *u, struct pro_op *op, struct io_uring_sqe
 /* A terminal without O_NONBLOCK says that it is writable and then blocks the caller, which would be the loop. */
 static bool may_block(struct pro_handle *handle)
 {
-    if (!(handle->backend_flags & ASKED)) {
+    if (!(handle->backend_flags & URING_ASKED)) {
         int flags = fcntl(handle->fd, F_GETFL);
-        handle->backend_flags |= (uint16_t)(ASKED | (!(flags & O_NONBLOCK) && isatty(handle->fd) ? BLOCKING : 0));
+        handle->backend_flags |=
+            (uint16_t)(URING_ASKED | (!(flags & O_NONBLOCK) && isatty(handle->fd) ? URING_BLOCKING : 0));
     }
-    return handle->backend_flags & BLOCKING;
+    return handle->backend_flags & URING_BLOCKING;
 }
 
 static void prepare_write(struct uring *u, struct pro_op *op, struct io_uring_sqe *sqe, int fd)
@@ -237,28 +215,24 @@ static int start_send(struct uring *u, struct pro_op *op)
     return 0;
 }
 
-/* Memory for a receive that starts: 0 or -ENOBUFS. Without a buffer ring it is first asked whether there is data. */
+/* Memory for a receive that starts: 0 or -ENOBUFS. One that is to be watched (PROI_POLLING) takes it when there is data. */
 static int provide(struct pro_loop *loop, struct pro_op *op)
 {
     struct pro_pool *pool = op->u.stream.pool;
     if (!pool->backend_state && proi_uring_of(loop)->features & PRO_FEATURE_BUFFER_RING)
         proi_uring_open_group(loop, pool);
     struct group *group = pool->backend_state;
-    uint16_t *mode = &op->owner.handle->backend_flags;
-    if (group && *mode & STREAMS && !proi_pool_stock(pool))
-        *mode &= (uint16_t)~STREAMS; /* what the pool has is in the ring */
-    if (group && !(*mode & STREAMS)) {
-        op->flags &= (uint16_t)~PROI_PRIVATE;
-        proi_uring_fill(pool, group);
-        return group->filled > 0 ? 0 : -ENOBUFS;
-    }
-    if (!(op->flags & PROI_PRIVATE)) {
+    bool watch = op->flags & PROI_POLLING || proi_uring_may_watch(op);
+    op->flags &= (uint16_t)~PROI_POLLING;
+    if (watch && proi_pool_stock(pool)) {
         op->flags |= PROI_POLLING;
-        return proi_pool_stock(pool) ? 0 : -ENOBUFS;
+        return 0;
     }
-    op->flags &= (uint16_t)~PROI_PRIVATE;
-    op->u.stream.reserved = (uintptr_t)proi_pool_take(pool);
-    return op->u.stream.reserved ? 0 : -ENOBUFS;
+    if (!group)
+        return -ENOBUFS;
+    op->owner.handle->backend_flags &= (uint16_t)~URING_STREAMS; /* what the pool has is in the ring */
+    proi_uring_fill(pool, group);
+    return group->filled > 0 ? 0 : -ENOBUFS;
 }
 
 /* An SQE for the request of `op`, or for the poll that goes before it. */
@@ -269,7 +243,7 @@ static int start_request(struct pro_loop *loop, struct pro_op *op)
     if (!sqe)
         return -EAGAIN;
     int fd = op->owner.handle->fd, r = 0;
-    if (op->code == PROI_RECV_MULTI && !(op->flags & PROI_POLLING))
+    if (op->code == PROI_RECV_MULTI)
         r = provide(loop, op);
     if (r < 0) {
         io_uring_prep_nop(sqe); /* it is taken, and cannot be given back */
@@ -278,6 +252,8 @@ static int start_request(struct pro_loop *loop, struct pro_op *op)
     }
     if (!(op->flags & PROI_POLLING))
         rows[op->code].prepare(u, op, sqe, fd);
+    else if (op->code == PROI_RECV_MULTI)
+        proi_uring_watch(op, sqe);
     else if (op->flags & PROI_PRIVATE)
         io_uring_prep_poll_multishot(sqe, fd, (unsigned)rows[op->code].waits);
     else
@@ -288,46 +264,19 @@ static int start_request(struct pro_loop *loop, struct pro_op *op)
     return 0;
 }
 
-/* The receive of a handle that streams, once there is data. */
-static bool stands_in_line(const struct pro_op *op)
-{
-    return op->code == PROI_RECV_MULTI && (op->flags & (PROI_PRIVATE | PROI_POLLING)) == PROI_PRIVATE &&
-           op->owner.handle->backend_flags & STREAMS;
-}
-
 static int uring_start(struct pro_loop *loop, struct pro_op *op)
 {
-    struct uring *u = proi_uring_of(loop);
-    if (sends_data(op) && !(op->flags & PROI_POLLING))
-        return start_send(u, op);
-    if (!stands_in_line(op))
-        return start_request(loop, op);
-    op->flags |= PROI_INQUEUE;
-    proi_queue_push(&u->streams, op);
-    return 0;
-}
-
-bool proi_uring_receive_next(struct pro_loop *loop)
-{
-    struct uring *u = proi_uring_of(loop);
-    struct pro_op *op = proi_queue_pop(&u->streams);
-    if (!op)
-        return false;
-    op->flags &= (uint16_t)~PROI_INQUEUE;
-    op->res = op->flags & PROI_ASKED ? -ECANCELED : start_request(loop, op);
-    if (op->res < 0) {
-        op->flags |= PROI_INQUEUE;
-        proi_queue_push(&u->done, op);
-    }
-    return u->streams.head;
+    bool tries = sends_data(op) && !(op->flags & PROI_POLLING);
+    return tries ? start_send(proi_uring_of(loop), op) : start_request(loop, op);
 }
 
 static int uring_cancel(struct pro_loop *loop, struct pro_op *op)
 {
     bool tried = sends_data(op) && !(op->flags & PROI_POLLING);
-    bool in_line = op->flags & PROI_INQUEUE && !(op->flags & PROI_KERNEL);
-    if (op->flags & PROI_KCANCEL || tried || in_line)
-        return 0; /* one is under way, or it will be back after the next enter whatever comes of it */
+    bool in_line = proi_uring_is_watched(op) && op->owner.handle->backend_flags & URING_IN_LINE;
+    bool left = op->flags & PROI_INQUEUE && !(op->flags & PROI_KERNEL); /* the line, for `done` */
+    if (op->flags & PROI_KCANCEL || tried || in_line || left)
+        return 0; /* one is under way, or its turn or the next enter will see to it */
     struct io_uring_sqe *sqe = proi_uring_sqe(proi_uring_of(loop));
     if (!sqe)
         return -EAGAIN;
@@ -351,36 +300,18 @@ static inline struct pro_slice *received(struct pro_op *op, int res, unsigned fl
 {
     struct pro_pool *pool = op->u.stream.pool;
     struct group *group = pool->backend_state;
-    struct pro_buffer *buffer = (void *)(uintptr_t)op->u.stream.reserved;
+    struct pro_buffer *buffer = NULL;
     if (flags & IORING_CQE_F_BUFFER) {
         buffer = proi_pool_buffer(pool, flags >> IORING_CQE_BUFFER_SHIFT);
         group->filled--;
     } else if (group && res == -ENOBUFS) {
         proi_uring_ran_dry(group);
     }
-    op->u.stream.reserved = 0;
     if (buffer && res > 0)
         return proi_pool_lend(buffer, op->owner.handle, (uint32_t)res);
     if (buffer)
         proi_pool_give(buffer);
     return NULL;
-}
-
-/* What a piece of `bytes` says about its handle. */
-static void adapt(struct pro_loop *loop, struct pro_op *op, int bytes, unsigned flags)
-{
-    uint16_t *mode = &op->owner.handle->backend_flags;
-    if (bytes >= STREAM_FROM) {
-        *mode = (uint16_t)((*mode & (SMALL_PIECE - 1)) | STREAMS);
-        if (flags & IORING_CQE_F_MORE)
-            proi_op_recall(loop, op);
-        else if (flags & IORING_CQE_F_SOCK_NONEMPTY)
-            op->flags |= PROI_PRIVATE; /* no poll is needed */
-    } else if (*mode & STREAMS && bytes > 0) {
-        *mode = (uint16_t)(*mode + SMALL_PIECE);
-        if (*mode / SMALL_PIECE == STREAM_UNTIL)
-            *mode &= (uint16_t)((SMALL_PIECE - 1) & ~STREAMS);
-    }
 }
 
 /* The cancel of `op` is done with. It may have found nothing though the request is there: one that is being tried again
@@ -419,9 +350,7 @@ static int polled(struct pro_op *op, int res)
     op->flags &= (uint16_t) ~(PROI_POLLING | PROI_PRIVATE);
     if (res < 0)
         return res;
-    if (op->code == PROI_RECV_MULTI)
-        op->flags |= PROI_PRIVATE; /* there is data, see provide() */
-    else if (sends && !changes && !(res & ROOM))
+    if (sends && !changes && !(res & ROOM))
         op->flags |= PROI_POLLING | PROI_PRIVATE;
     return -EAGAIN;
 }
@@ -469,8 +398,9 @@ static bool poll_stays(struct pro_op *op, int res)
 /* A piece for a multishot receive that goes on as it is. */
 static bool receives_on(const struct pro_op *op, const struct io_uring_cqe *cqe)
 {
-    return op->code == PROI_RECV_MULTI && cqe->flags & IORING_CQE_F_MORE && cqe->res > 0 && cqe->res < STREAM_FROM &&
-           !(op->flags & PROI_POLLING) && !(op->owner.handle->backend_flags & STREAMS);
+    return op->code == PROI_RECV_MULTI && cqe->flags & IORING_CQE_F_MORE && cqe->res > 0 &&
+           cqe->res < URING_STREAM_FROM && !(op->flags & PROI_POLLING) &&
+           !(op->owner.handle->backend_flags & URING_STREAMS);
 }
 
 /* A request of the ring's own. */
@@ -482,6 +412,17 @@ static void on_own(struct uring *u, const struct io_uring_cqe *cqe)
         u->alarm_at = UINT64_MAX;
     else if (cqe->user_data == DRAINED)
         proi_uring_drained(u, cqe);
+}
+
+/* The request of `op` has come to its end. Whether that makes an event. */
+static bool leave(struct uring *u, struct pro_op *op, struct proi_event *ret_event)
+{
+    op->flags &= (uint16_t)~PROI_KERNEL;
+    u->writes -= op->code == PROI_WRITE;
+    if (op->flags & PROI_KCANCEL)
+        return hold(op, ret_event);
+    ret_event->more = poll_stays(op, ret_event->res);
+    return true;
 }
 
 /* Whether the CQE makes an event. */
@@ -500,25 +441,29 @@ static bool on_cqe(struct pro_loop *loop, const struct io_uring_cqe *cqe, struct
         *ret_event = (struct proi_event){op, received(op, cqe->res, cqe->flags), cqe->res, true};
         return true;
     }
+    if (data & TAG_PIECE)
+        return proi_uring_on_piece(loop, op, cqe, ret_event);
+    if (proi_uring_is_watched(op)) {
+        if (!proi_uring_on_watch(u, op, cqe))
+            return false;
+        *ret_event = (struct proi_event){.op = op, .res = op->res};
+        return leave(u, op, ret_event);
+    }
     if (op->flags & PROI_POLLING && cqe->flags & IORING_CQE_F_MORE) {
         if (cqe->res & ROOM)
             proi_op_recall(loop, op);
         return false;
     }
-    bool receives = op->code == PROI_RECV_MULTI && !(op->flags & PROI_POLLING);
     *ret_event = (struct proi_event){.op = op, .more = cqe->flags & IORING_CQE_F_MORE};
-    if (receives) {
+    if (op->code == PROI_RECV_MULTI)
         ret_event->slice = received(op, cqe->res, cqe->flags);
-        adapt(loop, op, cqe->res, cqe->flags);
-    }
+    if (ret_event->slice)
+        proi_uring_adapt(op, (uint32_t)cqe->res);
     ret_event->res = translate(op, cqe->res);
-    if (ret_event->more)
-        return true;
-    op->flags &= (uint16_t)~PROI_KERNEL;
-    u->writes -= op->code == PROI_WRITE;
-    if (op->flags & PROI_KCANCEL)
-        return hold(op, ret_event);
-    ret_event->more = poll_stays(op, ret_event->res);
+    if (!ret_event->more)
+        return leave(u, op, ret_event);
+    if (op->code == PROI_RECV_MULTI && op->owner.handle->backend_flags & URING_STREAMS)
+        proi_op_recall(loop, op); /* it will be watched */
     return true;
 }
 

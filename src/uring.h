@@ -1,5 +1,6 @@
-/* The ring of a loop, as its three parts know it: requests and completions (backend_uring.c), the buffers that receives
- * take their memory from (uring_buffers.c), and the way into the kernel and back (uring_wait.c). */
+/* The ring of a loop, as its four parts know it: requests and completions (backend_uring.c), receives that are watched
+ * (uring_watch.c), the buffers that others take their memory from (uring_buffers.c), and the way into the kernel and back
+ * (uring_wait.c). */
 #ifndef PROI_URING_H
 #define PROI_URING_H
 
@@ -12,6 +13,7 @@
 enum {
     MESSAGES = 32,  /* gathered sends between two submissions */
     TAG_CANCEL = 1, /* in the low bits of user_data */
+    TAG_PIECE = 2,
     TAG_TRIED = 4,
     TAGS = 7,
     DRAINED = 0, /* no operation has these addresses */
@@ -42,16 +44,16 @@ struct group {
 struct uring {
     struct io_uring ring;
     uint64_t features;
-    uint32_t limit;            /* CQEs that were there when wait() returned */
-    uint32_t seen;             /* CQEs up to here have been looked through for sends that were tried and fell short */
-    uint32_t lazy, prompt;     /* of `tried`: those that a sleep may delay, and those that it may not */
-    struct proi_queue tried;   /* sends since the last enter, in the order of their SQEs */
-    struct proi_queue done;    /* for reap(): sends that went, receives that left `streams`; the result is in `res` */
-    struct proi_queue streams; /* receives that know of data and wait for their turn */
-    uint32_t messages;         /* used since the last submission */
-    uint32_t writes;           /* in flight, which may raise SIGPIPE */
-    uint32_t drains;           /* CQEs to come that take buffers back ... */
-    struct pro_pool *drained;  /* ... from this pool's ring; NULL: it has been forgotten */
+    uint32_t limit;           /* CQEs that were there when wait() returned */
+    uint32_t seen;            /* CQEs up to here have been looked through for sends that were tried and fell short */
+    uint32_t lazy, prompt;    /* of `tried`: those that a sleep may delay, and those that it may not */
+    struct proi_queue tried;  /* sends since the last enter, in the order of their SQEs */
+    struct proi_queue done;   /* for reap(): sends that went, receives that left `line`; the result is in `res` */
+    struct proi_queue line;   /* receives that are watched and know of data */
+    uint32_t messages;        /* used since the last submission */
+    uint32_t writes;          /* in flight, which may raise SIGPIPE */
+    uint32_t drains;          /* CQEs to come that take buffers back ... */
+    struct pro_pool *drained; /* ... from this pool's ring; NULL: it has been forgotten */
     uint32_t min_wait_us;
     uint64_t alarm_at; /* UINT64_MAX: none stands */
     struct __kernel_timespec alarm;
@@ -90,8 +92,38 @@ static inline struct io_uring_sqe *proi_uring_sqe(struct uring *u)
     return io_uring_get_sqe(&u->ring);
 }
 
-/* Receives for the first of `streams`; true if that leaves some. */
+/* handle->backend_flags */
+enum {
+    URING_ASKED = 1 << 0,    /* it was looked up whether ... */
+    URING_BLOCKING = 1 << 1, /* ... it is a terminal that may block a writer */
+    URING_STREAMS = 1 << 2,  /* its receives bring much at once */
+    /* Of its receive that is watched: */
+    URING_IN_LINE = 1 << 3, /* or its piece is under way */
+    URING_ENDS = 1 << 4,    /* an end or error is to be received, perhaps behind data */
+    URING_OVER = 1 << 5,    /* its result is in `res`, and final */
+    /* ---------------------------------------------------------- */
+    URING_SMALL_PIECE = 1 << 8, /* counted from this bit on: small pieces in a row */
+};
+
+enum { URING_STREAM_FROM = 32 * 1024 }; /* bytes in one piece that make a handle one that streams */
+
+static inline bool proi_uring_is_watched(const struct pro_op *op)
+{
+    return op->code == PROI_RECV_MULTI && op->flags & PROI_POLLING;
+}
+
+/* What a piece of `bytes` (not 0) says about its handle. */
+void proi_uring_adapt(struct pro_op *op, uint32_t bytes);
+/* Whether `op` is to be watched: its handle streams, or there is no ring of buffers. */
+bool proi_uring_may_watch(const struct pro_op *op);
+void proi_uring_watch(struct pro_op *op, struct io_uring_sqe *sqe);
+/* A CQE of the poll. True when `op` is over, with what is in `res`. */
+bool proi_uring_on_watch(struct uring *u, struct pro_op *op, const struct io_uring_cqe *cqe);
+/* Asks for pieces, of handles that stream for one; true if that leaves some in line. */
 bool proi_uring_receive_next(struct pro_loop *loop);
+/* The CQE of a piece. Whether that makes an event. */
+bool proi_uring_on_piece(struct pro_loop *loop, struct pro_op *op, const struct io_uring_cqe *cqe,
+                         struct proi_event *ret_event);
 
 /* Gives the pool a ring; without effect where that is refused. */
 void proi_uring_open_group(struct pro_loop *loop, struct pro_pool *pool);

@@ -264,7 +264,7 @@ bool proi_uring_spin(struct pro_loop *loop, uint64_t until)
     struct uring *u = proi_uring_of(loop);
     if (prepare_enter(loop) < 0)
         return true; /* the wait that follows says what is wrong */
-    bool pending = io_uring_sq_ready(&u->ring) > 0 || u->streams.head;
+    bool pending = io_uring_sq_ready(&u->ring) > 0 || u->line.head;
     if (pending && proi_uring_wait(loop, 0) < 0)
         return true;
     uint64_t now = proi_kernel_now(loop), end = now + loop->spin_ns;
@@ -325,6 +325,6 @@ void proi_uring_pollable_arm(struct pro_loop *loop, uint64_t until)
 {
     struct uring *u = proi_uring_of(loop);
     bool work = io_uring_cq_ready(&u->ring) > 0 || io_uring_sq_ready(&u->ring) > 0 || u->tried.head || u->done.head ||
-                u->streams.head || io_uring_cq_has_overflow(&u->ring);
+                u->line.head || io_uring_cq_has_overflow(&u->ring);
     proi_embed_arm(&u->embed, work ? 0 : until);
 }

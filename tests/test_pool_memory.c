@@ -63,6 +63,13 @@ static void send_some(struct burst *b, unsigned i, size_t size)
     }
 }
 
+static void pass(struct world *w, uint64_t milliseconds)
+{
+    struct record *timer = world_record(w);
+    pro_timer_after(w->loop, record_begin(timer), milliseconds * MILLISECOND, on_record);
+    RUN_UNTIL(w, timer->finals == 1);
+}
+
 /* All at once and little of each, which needs many buffers ready; then much of one, all of which is kept. */
 static void burst_play(struct world *w, struct burst *b)
 {
@@ -71,6 +78,7 @@ static void burst_play(struct world *w, struct burst *b)
             send_some(b, i, PIECE);
         for (unsigned i = 0; i < HANDLES; i++)
             RUN_UNTIL(w, b->records[i]->bytes == b->sent[i]);
+        pass(w, 1); /* who stops streaming changes over */
     }
     for (uint64_t end = b->sent[0] + BULK; b->sent[0] < end;) {
         uint64_t left = end - b->sent[0];
@@ -86,13 +94,6 @@ static void assert_kept_is_whole(const struct record *r, uint64_t position)
         position += slice->size;
     }
     assert_int_equal(position, r->bytes);
-}
-
-static void pass(struct world *w, uint64_t milliseconds)
-{
-    struct record *timer = world_record(w);
-    pro_timer_after(w->loop, record_begin(timer), milliseconds * MILLISECOND, on_record);
-    RUN_UNTIL(w, timer->finals == 1);
 }
 
 static uint64_t turns(const struct world *w)
