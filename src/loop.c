@@ -303,7 +303,7 @@ void proi_op_recall(struct pro_loop *loop, struct pro_op *op)
 }
 
 /* Not inline: the short way through pro_cancel would have to save the registers that the long way needs. A deadline that
- * has passed was first, though it wait for results still. */
+ * had passed when this turn began was first, though it wait for results still. */
 __attribute__((noinline)) void proi_op_cancel(struct pro_loop *loop, struct pro_op *op, bool late)
 {
     if (op->flags & PROI_CANCEL)
@@ -456,6 +456,8 @@ __attribute__((noinline)) static void move_deadline(struct pro_op *op, uint64_t 
         return;
     struct pro_loop *loop = proi_loop_of(op);
     proi_loop_check(loop);
+    if (!(op->flags & PROI_CANCEL))
+        op->flags &= (uint16_t)~PROI_LATE;
     if (op->code == PROI_TIMER) {
         timer_deadline(loop, op, at);
     } else if (at && op->time_prev) {
@@ -493,8 +495,19 @@ static void timer_due(struct pro_loop *loop, struct pro_op *op)
     }
 }
 
-/* Timers come at once, deadlines when that is asked for. */
-static void expire(struct pro_loop *loop, bool deadlines)
+/* Whether the operation is about to be tried, because there is data or room; but that it is late waits for that once. */
+static bool may_win(struct pro_op *op)
+{
+    if (!(op->flags & PROI_INQUEUE) || op->flags & (PROI_LATE | PROI_CANCEL))
+        return false;
+    op->flags |= PROI_LATE;
+    return true;
+}
+
+/* What expires: timers come at once. */
+enum due { DUE_TIMERS, DUE_BUT_TRIED, DUE_ALL };
+
+static void expire(struct pro_loop *loop, enum due what)
 {
     struct pro_op *op;
     proi_wheel_advance(&loop->wheel, loop->now);
@@ -502,7 +515,7 @@ static void expire(struct pro_loop *loop, bool deadlines)
         op->flags &= (uint16_t)~PROI_TIMED;
         if (op->state == PROI_TIMING)
             timer_due(loop, op);
-        else if (deadlines)
+        else if (what == DUE_ALL || (what == DUE_BUT_TRIED && !may_win(op)))
             proi_op_cancel(loop, op, true);
         else
             time_set(loop, op, op->time_at);
@@ -607,8 +620,8 @@ static uint32_t dispatch(struct pro_loop *loop, bool *ret_all)
 }
 
 /* A deadline comes after the results that were there when it passed, so that a process which stood still does not take
- * what has arrived in time for late. So the kernel is asked for them once the clock has been read. 0 if it will have
- * told all, or less than 0. */
+ * what has arrived in time for late. So the kernel is asked for them once the clock has been read. 0 if it has told all; 1
+ * if not, be it that none has passed; or less than 0. */
 static int look(struct pro_loop *loop)
 {
     if (!loop->wheel.due.head) {
@@ -625,10 +638,10 @@ static int look(struct pro_loop *loop)
 static void judge(struct pro_loop *loop, bool all)
 {
     bool impatient = loop->overdue_since && loop->now - loop->overdue_since >= PATIENCE_NS;
-    if (!loop->wheel.due.head || !(all || impatient))
-        return;
-    loop->overdue_since = 0;
-    expire(loop, true);
+    if (impatient)
+        loop->overdue_since = 0;
+    if (loop->wheel.due.head && (all || impatient))
+        expire(loop, impatient ? DUE_ALL : DUE_BUT_TRIED);
 }
 
 static void tidy(struct pro_loop *loop)
@@ -673,7 +686,7 @@ static int turn(struct pro_loop *loop, bool wait)
     woken |= proi_post_take(loop);
     if (loop->now >= loop->tidy_at)
         tidy(loop);
-    expire(loop, false);
+    expire(loop, DUE_TIMERS);
     r = look(loop);
     if (r < 0)
         return r;

@@ -64,7 +64,7 @@ enum {
     PROI_BACKGROUND = 1 << 1,
     PROI_INQUEUE = 1 << 2, /* linked by queue_next */
     PROI_CANCEL = 1 << 3,  /* cancel or deadline has been asked for */
-    PROI_LATE = 1 << 4,    /* ... and it was the deadline */
+    PROI_LATE = 1 << 4,    /* ... and it was the deadline; alone: that has passed, and waits for one more try */
     PROI_PAUSE = 1 << 5,   /* a pause waits for its answer */
     PROI_REPORT = 1 << 6,  /* in the completion queue with a result that is not final */
     PROI_ASKED = 1 << 7,   /* the backend was told to give it back */

@@ -221,7 +221,8 @@ int proi_uring_wait(struct pro_loop *loop, uint64_t until)
     int r = prepare_enter(loop);
     if (r < 0)
         return r;
-    bool more = proi_uring_receive_next(loop), ready = more || io_uring_cq_ready(&u->ring) > 0 || u->done.head;
+    bool left = loop->submissions.head, more = proi_uring_receive_next(loop) || (loop->submissions.head && !left);
+    bool ready = more || io_uring_cq_ready(&u->ring) > 0 || u->done.head;
     loop->stats.overflows += io_uring_cq_has_overflow(&u->ring);
     bool enters = !ready || io_uring_sq_ready(&u->ring) > 0 || u->tried.head;
     if (enters) {

@@ -12,10 +12,18 @@
  * to. It also is for kernels without buffer rings, so that no memory is held while there is no data; there, those that do
  * not stream are received from all at once.
  *
- * The operation is with the kernel as that poll (PROI_POLLING) from its start until the poll has been called back. That
- * is done, as by a cancel, when the core has to look at credit or memory, when the handle streams no more, and at an end
- * or an error, which waits in `res` meanwhile. From when it stands in line until its piece has been answered, which is in
- * the enter that asks for it, it cannot be called back: what that comes to is seen then. */
+ * The operation is with the kernel as that poll from its start until the poll has been called back. That is done, as by a
+ * cancel, when the core has to look at credit or memory, when the handle streams no more, and at an end or an error, which
+ * waits in `res` meanwhile (URING_OVER). From when it stands in line until its piece has been answered, which is in the
+ * enter that asks for it, it cannot be called back, and what that comes to is seen then:
+ *
+ *                         PROI_POLLING   PROI_KERNEL   URING_IN_LINE   queue     what comes next
+ *      watched            yes            yes                                     CQE of the poll, of a cancel
+ *      in line            yes            yes           yes             line      its turn
+ *      piece under way    yes            yes           yes                       CQE of the piece
+ *      poll has ended     yes                          yes             line, -   the same, and then it is back
+ *      back                                                            done      reap
+ */
 #include <errno.h>
 #include <poll.h>
 
@@ -55,8 +63,8 @@ static void line_up(struct uring *u, struct pro_op *op)
     proi_queue_push(&u->line, op);
 }
 
-/* Returns whether it was told to end there. */
-static bool leave_line(struct pro_op *op)
+/* Its turn is over. Returns whether it was told to end meanwhile; that has to be asked for again. */
+static bool end_turn(struct pro_op *op)
 {
     bool asked = op->flags & PROI_ASKED;
     op->flags &= (uint16_t)~PROI_ASKED;
@@ -82,64 +90,65 @@ bool proi_uring_on_watch(struct uring *u, struct pro_op *op, const struct io_uri
     return true;
 }
 
-/* False when there is no room for the request. Without a buffer the core knows what to do. */
-static bool request_piece(struct pro_loop *loop, struct pro_op *op)
+/* Out of its turn without a piece: back to the core, once its poll has been called back. */
+static void give_back(struct pro_loop *loop, struct pro_op *op)
+{
+    bool asked = end_turn(op);
+    if (op->flags & PROI_KERNEL) {
+        proi_op_recall(loop, op);
+        return;
+    }
+    op->res = asked ? -ECANCELED : op->res;
+    op->flags = (uint16_t)((op->flags & ~PROI_POLLING) | PROI_INQUEUE);
+    proi_queue_push(&proi_uring_of(loop)->done, op);
+}
+
+/* False when there is no room for the request. Where there is no buffer the core knows what to do, and where the poll has
+ * ended by itself with data, there is still a piece: some descriptors cannot be waited for. */
+static bool take_turn(struct pro_loop *loop, struct pro_op *op)
 {
     struct pro_pool *pool = op->u.stream.pool;
-    struct pro_buffer *buffer = proi_pool_take(pool);
-    struct io_uring_sqe *sqe = buffer ? proi_uring_sqe(proi_uring_of(loop)) : NULL;
+    bool pollable = op->flags & PROI_KERNEL || op->res == -EAGAIN;
+    struct pro_buffer *buffer = pollable && !(op->flags & PROI_ASKED) ? proi_pool_take(pool) : NULL;
     if (!buffer) {
-        leave_line(op);
-        proi_op_recall(loop, op);
+        give_back(loop, op);
         return true;
     }
+    struct io_uring_sqe *sqe = proi_uring_sqe(proi_uring_of(loop));
     if (!sqe) {
         proi_pool_give(buffer);
         return false;
     }
-    uint32_t credit = op->u.stream.credit, most = pool->buffer_size;
-    io_uring_prep_recv(sqe, op->owner.handle->fd, buffer->data, credit < most ? credit : most, MSG_DONTWAIT);
-    sqe->user_data = (uintptr_t)op | TAG_PIECE;
+    uint32_t credit = op->u.stream.credit;
+    op->u.stream.armed = credit < pool->buffer_size ? credit : pool->buffer_size;
     op->u.stream.reserved = (uintptr_t)buffer;
-    return true;
-}
-
-/* False as above. */
-static bool take_turn(struct pro_loop *loop, struct pro_op *op)
-{
-    if (op->flags & PROI_KERNEL && !(op->flags & PROI_ASKED))
-        return request_piece(loop, op);
-    bool asked = leave_line(op);
-    if (op->flags & PROI_KERNEL) {
-        proi_op_recall(loop, op);
-        return true;
-    }
-    op->res = asked ? -ECANCELED : op->res; /* the poll has ended by itself */
-    op->flags = (uint16_t)((op->flags & ~PROI_POLLING) | PROI_INQUEUE);
-    proi_queue_push(&proi_uring_of(loop)->done, op);
+    io_uring_prep_recv(sqe, op->owner.handle->fd, buffer->data, op->u.stream.armed, MSG_DONTWAIT);
+    sqe->user_data = (uintptr_t)op | TAG_PIECE;
     return true;
 }
 
 bool proi_uring_receive_next(struct pro_loop *loop)
 {
     struct uring *u = proi_uring_of(loop);
-    bool much = false;
-    for (struct pro_op *op; !much && (op = proi_queue_pop(&u->line)) != NULL;) {
+    bool streams = false;
+    for (struct pro_op *op; !streams && (op = proi_queue_pop(&u->line)) != NULL;) {
         op->flags &= (uint16_t)~PROI_INQUEUE;
         if (!take_turn(loop, op)) {
             op->flags |= PROI_INQUEUE;
             proi_queue_push_front(&u->line, op);
             break;
         }
-        much = op->u.stream.reserved && op->owner.handle->backend_flags & URING_STREAMS;
+        streams = op->u.stream.reserved && op->owner.handle->backend_flags & URING_STREAMS;
     }
     return u->line.head;
 }
 
-/* Whether there may be more to receive of which no change will tell. TCP says so, and nobody else. */
-static bool may_have_more(struct pro_handle *handle, unsigned flags)
+/* Whether there may be more to receive of which no change will tell. Of TCP the kernel says so, or (before 5.19) that it
+ * brought as much as was asked for. */
+static bool may_have_more(const struct pro_op *op, uint32_t got, unsigned flags)
 {
-    return flags & IORING_CQE_F_SOCK_NONEMPTY || handle->backend_flags & URING_ENDS ||
+    struct pro_handle *handle = op->owner.handle;
+    return flags & IORING_CQE_F_SOCK_NONEMPTY || got == op->u.stream.armed || handle->backend_flags & URING_ENDS ||
            proi_handle_kind(handle) != PROI_TCP;
 }
 
@@ -154,7 +163,7 @@ bool proi_uring_on_piece(struct pro_loop *loop, struct pro_op *op, const struct 
 {
     struct pro_handle *handle = op->owner.handle;
     struct pro_buffer *buffer = (void *)(uintptr_t)op->u.stream.reserved;
-    bool none = cqe->res == -EAGAIN || cqe->res == -EINTR, asked = leave_line(op);
+    bool none = cqe->res == -EAGAIN || cqe->res == -EINTR, asked = end_turn(op);
     op->u.stream.reserved = 0;
     *ret_event = (struct proi_event){.op = op, .res = cqe->res, .more = op->flags & PROI_KERNEL};
     if (cqe->res > 0) {
@@ -174,7 +183,7 @@ bool proi_uring_on_piece(struct pro_loop *loop, struct pro_op *op, const struct 
     }
     if (asked || (cqe->res <= 0 && !none) || (cqe->res > 0 && has_to_leave(op, (uint32_t)cqe->res)))
         proi_op_recall(loop, op);
-    else if (cqe->res == -EINTR || (cqe->res > 0 && may_have_more(handle, cqe->flags)))
+    else if (cqe->res == -EINTR || (cqe->res > 0 && may_have_more(op, (uint32_t)cqe->res, cqe->flags)))
         line_up(proi_uring_of(loop), op);
     return cqe->res > 0;
 }

@@ -36,9 +36,11 @@ uint64_t facts_late_since(const struct model *m, const struct flight *f, const s
 {
     for (const struct event *seen = f->set; f->deadline && seen < e; seen++)
         if (f->deadline <= seen->now) {
-            /* That one sees it; of a send that has been tried and waits, and of what was set to be over, the next. */
+            /* That one sees it; of a send that has been tried and waits, and of what was set to be over, the next. What
+             * is about to be tried then is tried once more. */
             uint64_t turn = seen->turn + (!seen->inside || moment(seen) == moment(f->set)) + is(f->start, STREAM_SENDS);
-            return moment(e) > 2 * turn && is_worked_off(m, turn) ? turn : 0;
+            turn += !is(f->start, TIMERS | CLOSES);
+            return moment(e) > 2 * turn && is_worked_off(m, turn - 1) && is_worked_off(m, turn) ? turn : 0;
         }
     return 0;
 }

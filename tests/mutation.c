@@ -243,21 +243,22 @@ static bool late_without_deadline(struct history *h, size_t at)
     return e && !has_deadline(h, e->flight) && ends_with(e, -ETIME);
 }
 
-/* The deadline had passed when it was started, and nothing else happened in the turn that saw that. */
+/* Its deadline had passed when it was started, many turns before it was cancelled. */
 static bool cancelled_when_late(struct history *h, size_t at)
 {
-    struct event *e = final(h, at, CALLED_BACK & ~(BIT(FLIGHT_TIMER_EVERY) | SENDS)), *start;
-    if (!e || e->res != -ETIME || !h->prompt || !uncancelled(h, at))
+    struct event *e = final(h, at, BIT(FLIGHT_POLL) | BIT(FLIGHT_ACCEPT) | RECEIVES), *start, *cancel = NULL;
+    if (!e || e->res != -ECANCELED || !h->prompt)
         return false;
     start = start_of(h, e->flight);
-    uint64_t turn = start->turn + 1;
-    for (struct event *other = start; other < e; other++)
-        if (other->what == EVENT_DEADLINE || (other->what == EVENT_DONE && other->turn == turn))
+    for (struct event *other = start; other < e; other++) {
+        if (other->what == EVENT_DEADLINE && other->flight == e->flight)
             return false;
-    if (start->preset == 0 || start->preset > start->now || e->turn <= turn)
+        if (other->what == EVENT_CANCEL && other->flight == e->flight && !cancel)
+            cancel = other;
+    }
+    if (!cancel || cancel->turn < start->turn + 4 || cancel->turn > start->turn + ENOUGH_TURNS - 2)
         return false;
-    e->res = -ECANCELED;
-    insert_cancel(h, at, e);
+    start->preset = start->now;
     return true;
 }
 

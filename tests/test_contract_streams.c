@@ -7,6 +7,7 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -417,6 +418,39 @@ static void c03_stream_when_reset_behind_data_ends(void **state)
     }
 }
 
+/* As after the process has stood still: its data came, and then its deadline passed. */
+static void c05_stream_when_its_data_came_in_time_brings_it(void **state)
+{
+    struct world *w = *state;
+    struct stream *s = world_alloc(w, sizeof *s);
+    skip_on_sim(w);
+    stream_open(w, s);
+    start(s, world_pool(w, NULL), PRO_UNLIMITED);
+    flow_until(w, s, 1, WARM);
+    world_turns(w, TURNS);
+    uint64_t until = s->seen + PIECE / 2;
+    pro_deadline(&s->r->op, pro_now(w->loop) + 1000000);
+    feed(s, until);
+    usleep(5000);
+    RUN_UNTIL(w, s->r->finals == 1);
+    assert_int_equal(s->r->last.res, -ETIME);
+    assert_int_equal(s->seen, until);
+}
+
+/* What is no socket cannot be waited for either. */
+static void c10_receive_without_buffer_rings_of_no_socket_fails(void **state)
+{
+    struct world *w = *state;
+    struct record *r = world_record(w);
+    w->config.features_off = PRO_FEATURE_BUFFER_RING;
+    world_open(w);
+    skip_on_sim(w);
+    int fd = open("/dev/zero", O_RDONLY | O_CLOEXEC);
+    pro_recv_multi(world_adopt(w, fd), record_begin(r), world_pool(w, NULL), PRO_UNLIMITED, on_record);
+    RUN_UNTIL(w, r->finals == 1);
+    assert_int_equal(r->last.res, -ENOTSOCK);
+}
+
 /* Very many with little, until there are very many buffers at hand. */
 static void crowd(struct world *w, struct pro_pool *pool)
 {
@@ -468,6 +502,7 @@ int main(void)
         TEST(c03_stream_when_reset_behind_data_ends),
         TEST(c04_stream_when_cancelled_ends_and_loses_nothing),
         TEST(c05_stream_when_late_ends_and_loses_nothing),
+        TEST(c05_stream_when_its_data_came_in_time_brings_it),
         TEST(c06_stream_when_closed_ends_and_the_others_go_on),
         TEST(c07_stream_keeps_to_its_quota),
         TEST(c07_stream_when_another_holds_the_pool_waits_for_it),
@@ -476,6 +511,7 @@ int main(void)
         TEST(c08_stream_keeps_to_its_credit),
         TEST(c08_stream_when_paused_and_given_credit_goes_on),
         TEST(c08_stream_when_paused_stands_still_and_goes_on),
+        TEST_BARE(c10_receive_without_buffer_rings_of_no_socket_fails),
         TEST(c12_stream_when_its_pieces_are_small_again_is_as_before),
         TEST_BARE(c12_streams_when_several_receive_one_after_the_other),
         TEST(c13_streams_when_pulled_down_all_end),

@@ -455,6 +455,25 @@ static void data_when_a_continuation_stands_still_is_not_late(void **state)
     }
 }
 
+/* There was room before the deadline passed: the rest is tried first. */
+static void send_when_room_came_in_time_is_not_late(void **state)
+{
+    enum { MUCH = 300000 }; /* more than the sockets hold, and less than twice as much */
+    struct world *w = *state;
+    struct record *r = world_record(w);
+    char *data = world_alloc(w, MUCH);
+    struct iovec iov = {data, MUCH};
+    int far;
+    pro_send(world_unix(w, &far), record_begin(r), &iov, 1, 0, on_record);
+    world_turns(w, 3);
+    assert_int_equal(r->finals, 0);
+    pro_deadline(&r->op, pro_now(w->loop) + (uint64_t)PAUSE_US * 500);
+    assert_true(read_now(far, world_alloc(w, MUCH), MUCH) > 0);
+    usleep(PAUSE_US);
+    RUN_UNTIL(w, r->finals == 1);
+    assert_int_equal(r->last.res, MUCH);
+}
+
 /* ------------------------------------------------------------------------------------------------------------
  * Where nothing is waited for
  * ------------------------------------------------------------------------------------------------------------ */
@@ -610,6 +629,7 @@ int main(void)
         TEST(timer_when_moved_away_while_slept_for_is_in_time),
         TEST_BARE(data_when_the_process_was_stopped_is_not_late),
         TEST(data_when_a_continuation_stands_still_is_not_late),
+        TEST(send_when_room_came_in_time_is_not_late),
     };
     return RUN(tests);
 }
