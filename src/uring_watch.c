@@ -78,7 +78,7 @@ bool proi_uring_on_watch(struct uring *u, struct pro_op *op, const struct io_uri
     if (cqe->res > 0 && cqe->res & (POLLRDHUP | POLLHUP | POLLERR))
         *mode |= URING_ENDS;
     if (cqe->res > 0 && !(op->flags & (PROI_INQUEUE | PROI_ASKED) || *mode & URING_IN_LINE))
-        line_up(u, op);
+        line_up(u, op); /* else it is in line, or about to be called back */
     if (cqe->flags & IORING_CQE_F_MORE)
         return false;
     op->flags &= (uint16_t)~PROI_KERNEL;
