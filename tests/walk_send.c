@@ -212,7 +212,7 @@ static void reset_send(struct play *p)
     sending_end(p, &x, false);
 }
 
-/* Both are late at the same moment, and the one ends the other. */
+/* Both are late, some turns apart: one that is about to be tried gets one more, and then the one ends the other. */
 static void deadline_sends(struct play *p)
 {
     static const struct act reader[] = {{"read", read_some, NULL}, {"read", read_some, NULL}, {0}};
@@ -222,7 +222,7 @@ static void deadline_sends(struct play *p)
     start_first(p, &x);
     start_second(p, &x);
     note_deadline(&x.first, at);
-    note_deadline(&x.second, at);
+    note_deadline(&x.second, at + 1000 * play_variant(p, 3));
     play_cast_far(p, reader);
     play_run(p);
     sending_end(p, &x, true);
@@ -277,7 +277,7 @@ const struct scenario walk_send[] = {
      .kinds = FAULT(SHORT_SEND) | FAULT(RECALL) | FAULT(CANCEL_LATE) | FAULT(CANCEL_FULL) | FAULT(SUBMIT_FULL),
      .socket_buffer = 4},
     {.name = "deadline_sends",
-     .bounds = "the same with one deadline for both sends; 2 reads",
+     .bounds = "the same with a deadline for each send, up to 2 turns apart; 2 reads",
      .body = deadline_sends,
      .faults = 2,
      .kinds =
