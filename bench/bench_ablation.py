@@ -33,7 +33,7 @@ BY_HAND = (
 LIBRARY = (
     ("without DEFER_TASKRUN", "--without defer_taskrun"),
     ("without SUBMIT_ALL", "--without submit_all"),
-    ("a poll before every receive", "--without buffer_ring"),
+    ("a poll that stands, then receives", "--without buffer_ring"),
     ("one-shot receives", "--without recv_multishot"),
     ("single accepts", "--without accept_multishot"),
     ("a completion for every send", "--without skip_success"),

@@ -163,7 +163,7 @@ bool proi_uring_on_piece(struct pro_loop *loop, struct pro_op *op, const struct 
 {
     struct pro_handle *handle = op->owner.handle;
     struct pro_buffer *buffer = (void *)(uintptr_t)op->u.stream.reserved;
-    bool none = cqe->res == -EAGAIN || cqe->res == -EINTR, asked = end_turn(op);
+    bool none = cqe->res == -EAGAIN || cqe->res == -EINTR, over = cqe->res <= 0 && !none, asked = end_turn(op);
     op->u.stream.reserved = 0;
     *ret_event = (struct proi_event){.op = op, .res = cqe->res, .more = op->flags & PROI_KERNEL};
     if (cqe->res > 0) {
@@ -177,11 +177,11 @@ bool proi_uring_on_piece(struct pro_loop *loop, struct pro_op *op, const struct 
         ret_event->res = none && asked ? -ECANCELED : cqe->res;
         return true;
     }
-    if (cqe->res <= 0 && !none) {
+    if (over) {
         handle->backend_flags |= URING_OVER;
         op->res = cqe->res;
     }
-    if (asked || (cqe->res <= 0 && !none) || (cqe->res > 0 && has_to_leave(op, (uint32_t)cqe->res)))
+    if (asked || over || (cqe->res > 0 && has_to_leave(op, (uint32_t)cqe->res)))
         proi_op_recall(loop, op);
     else if (cqe->res == -EINTR || (cqe->res > 0 && may_have_more(op, (uint32_t)cqe->res, cqe->flags)))
         line_up(proi_uring_of(loop), op);

@@ -159,6 +159,33 @@ static void receives_when_there_is_no_room_are_asked_again(void **state)
     assert_int_equal(r[MANY - 1]->last.res, 1);
 }
 
+/* Nor on a cancel for which there was no room, which one that stands in line for its data asks for at its turn. */
+static void cancel_in_line_when_there_is_no_room_is_asked_again(void **state)
+{
+    struct world *w = refusing(state);
+    char bytes[ENTRIES];
+    for (unsigned turns = 0; turns < 6; turns++) {
+        int far;
+        struct record *r = world_record(w);
+        world_shut(w);
+        w->config.entries = ENTRIES;
+        w->config.features_off = PRO_FEATURE_BUFFER_RING;
+        world_open(w);
+        r->drop = true;
+        pro_recv_multi(world_unix(w, &far), record_begin(r), world_pool(w, NULL), PRO_UNLIMITED, on_record);
+        world_turns(w, 3);
+        write_all(far, "x", 1);
+        world_turns(w, turns);
+        pro_cancel(&r->op);
+        for (unsigned i = 0; i < ENTRIES; i++)
+            pro_recv(world_unix(w, &far), record_begin(world_record(w)), &bytes[i], 1, 0, on_record);
+        only_enters = true;
+        RUN_UNTIL(w, r->finals == 1);
+        only_enters = false;
+        assert_int_equal(r->last.res, -ECANCELED);
+    }
+}
+
 /* Of two pieces each, so that each needs a message until the kernel has taken it. */
 static void gathers_when_not_taken_keep_their_messages(void **state)
 {
@@ -194,6 +221,7 @@ int main(void)
         TEST(receive_when_refused_is_not_late),
         TEST(cancel_when_refused_after_the_deadline_comes_second),
         TEST(receives_when_there_is_no_room_are_asked_again),
+        TEST(cancel_in_line_when_there_is_no_room_is_asked_again),
         TEST(gathers_when_not_taken_keep_their_messages),
     };
     return RUN(tests);
