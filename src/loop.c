@@ -14,10 +14,7 @@
 
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
 #include "handle.h"
 #include "pool.h"
@@ -36,29 +33,7 @@ enum {
                                         backends, where that costs less */
 };
 
-/* --- memory, description, guard ------------------------------------------------------------------------------- */
-
-static void *default_alloc(void *context, size_t size, size_t align)
-{
-    return aligned_alloc(align, (size + align - 1) / align * align);
-}
-
-static void default_free(void *context, void *memory, size_t size)
-{
-    free(memory);
-}
-
-void *proi_alloc(const struct pro_allocator *allocator, size_t size, size_t align)
-{
-    void *memory = allocator->alloc(allocator->context, size, align);
-    return memory ? memset(memory, 0, size) : NULL;
-}
-
-void proi_free(const struct pro_allocator *allocator, void *memory, size_t size)
-{
-    if (memory)
-        allocator->free(allocator->context, memory, size);
-}
+/* --- making ----------------------------------------------------------------------------------------------------- */
 
 void proi_describe(struct pro_loop *loop, const char *format, ...)
 {
@@ -68,28 +43,6 @@ void proi_describe(struct pro_loop *loop, const char *format, ...)
     vsnprintf(loop->description + used, sizeof loop->description - used, format, arguments);
     va_end(arguments);
 }
-
-const uint8_t *proi_guard_new(void)
-{
-    size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    uint8_t *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (page == MAP_FAILED)
-        return NULL;
-    if (madvise(page, size, MADV_WIPEONFORK) < 0) {
-        munmap(page, size);
-        return NULL;
-    }
-    *page = 1;
-    return page;
-}
-
-void proi_guard_free(const uint8_t *guard)
-{
-    if (guard)
-        munmap((void *)(uintptr_t)guard, (size_t)sysconf(_SC_PAGESIZE));
-}
-
-/* --- making ----------------------------------------------------------------------------------------------------- */
 
 /* What programs know that were built before there was a simulation. */
 #define OLDEST_CONFIG offsetof(struct pro_config, sim)
@@ -111,7 +64,7 @@ int pro_loop_new(const struct pro_config *config, struct pro_loop **ret_loop)
     if (!config_ok(&c))
         return -EINVAL;
     if (!c.allocator.alloc)
-        c.allocator = (struct pro_allocator){default_alloc, default_free, NULL};
+        c.allocator = proi_allocator_default;
     struct pro_loop *loop = proi_alloc(&c.allocator, sizeof *loop, _Alignof(struct pro_loop));
     if (!loop)
         return -ENOMEM;

@@ -107,6 +107,8 @@ static inline struct pro_loop *proi_loop_of(const struct pro_op *op)
     return proi_has_handle(op) ? op->owner.handle->loop : op->owner.loop;
 }
 
+/* That of the C library. */
+extern const struct pro_allocator proi_allocator_default;
 /* Memory through the loop's allocator; zeroed. */
 void *proi_alloc(const struct pro_allocator *allocator, size_t size, size_t align);
 void proi_free(const struct pro_allocator *allocator, void *memory, size_t size);

@@ -1,0 +1,51 @@
+/* Memory of a loop: the allocator that the configuration names, and the page that tells a forked child. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "loop.h"
+
+static void *default_alloc(void *context, size_t size, size_t align)
+{
+    return aligned_alloc(align, (size + align - 1) / align * align);
+}
+
+static void default_free(void *context, void *memory, size_t size)
+{
+    free(memory);
+}
+
+const struct pro_allocator proi_allocator_default = {default_alloc, default_free, NULL};
+
+void *proi_alloc(const struct pro_allocator *allocator, size_t size, size_t align)
+{
+    void *memory = allocator->alloc(allocator->context, size, align);
+    return memory ? memset(memory, 0, size) : NULL;
+}
+
+void proi_free(const struct pro_allocator *allocator, void *memory, size_t size)
+{
+    if (memory)
+        allocator->free(allocator->context, memory, size);
+}
+
+const uint8_t *proi_guard_new(void)
+{
+    size_t size = (size_t)sysconf(_SC_PAGESIZE);
+    uint8_t *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (page == MAP_FAILED)
+        return NULL;
+    if (madvise(page, size, MADV_WIPEONFORK) < 0) {
+        munmap(page, size);
+        return NULL;
+    }
+    *page = 1;
+    return page;
+}
+
+void proi_guard_free(const uint8_t *guard)
+{
+    if (guard)
+        munmap((void *)(uintptr_t)guard, (size_t)sysconf(_SC_PAGESIZE));
+}
