@@ -123,7 +123,8 @@ def print_micro(bench):
 
 
 def full(bench, options):
-    names = check_servers(bench, options.servers or bench.servers(), options.seed)
+    wanted = options.servers or bench.servers()
+    names = check_servers(bench, wanted, options.seed)
     workloads = options.workloads or list(WORKLOADS) + ["W9"]
     timed = [workload for workload in workloads if workload in WORKLOADS]
     results = results_folder(bench)
@@ -139,7 +140,10 @@ def full(bench, options):
     bench_report.write_csv(results, runs, memory)
     drawn = bench_report.charts(results, runs, memory, timed, names, tell)
     print("\nbench: tables%s in %s" % (" and charts" if drawn else "", results))
-    return 0 if names else 1
+    missing = len(wanted) - len(names) + len(failures) + (len(names) - len(memory) if "W9" in workloads else 0)
+    if missing:
+        print("bench: FAILED: %d of what was asked for has no figures; see above" % missing)
+    return 1 if missing else 0
 
 
 def smoke(bench, options):

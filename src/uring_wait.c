@@ -263,10 +263,9 @@ static bool has_news(const struct uring *u)
 bool proi_uring_spin(struct pro_loop *loop, uint64_t until)
 {
     struct uring *u = proi_uring_of(loop);
-    if (prepare_enter(loop) < 0)
-        return true; /* the wait that follows says what is wrong */
-    bool pending = io_uring_sq_ready(&u->ring) > 0 || u->line.head;
-    if (pending && proi_uring_wait(loop, 0) < 0)
+    if (prepare_enter(loop) < 0 || u->line.head)
+        return true; /* the wait that follows says what is wrong, and receives for the next in line */
+    if (io_uring_sq_ready(&u->ring) > 0 && proi_uring_wait(loop, 0) < 0)
         return true;
     uint64_t now = proi_kernel_now(loop), end = now + loop->spin_ns;
     for (end = end < until ? end : until; now < end; now = proi_kernel_now(loop)) {

@@ -469,9 +469,8 @@ static void crowd(struct world *w, struct pro_pool *pool)
 }
 
 /* On io_uring they take turns: what a turn leaves in the cache is one piece, and not one of each. */
-static void c12_streams_when_several_receive_one_after_the_other(void **state)
+static void take_turns(struct world *w, enum pro_run_mode mode)
 {
-    struct world *w = *state;
     struct pro_pool_config config = PRO_POOL_CONFIG_INIT;
     struct stream *s = world_alloc(w, MANY * sizeof *s);
     w->config.turn_bytes = UINT32_MAX;
@@ -489,10 +488,22 @@ static void c12_streams_when_several_receive_one_after_the_other(void **state)
         uint64_t before = s[0].seen + s[1].seen + s[2].seen;
         for (unsigned i = 0; i < MANY; i++)
             feed(&s[i], s[i].seen + AHEAD);
-        world_turns(w, 1);
+        world_run(w, mode);
         if (turn >= 8) /* until then they have been found out, and their multishot receives have come back */
             assert_in_range(s[0].seen + s[1].seen + s[2].seen - before, 0, PIECE);
     }
+}
+
+static void c12_streams_when_several_receive_one_after_the_other(void **state)
+{
+    take_turns(*state, PRO_RUN_NOWAIT);
+}
+
+static void c12_streams_when_the_loop_spins_receive_one_after_the_other(void **state)
+{
+    struct world *w = *state;
+    w->config.spin_us = 20;
+    take_turns(w, PRO_RUN_ONCE);
 }
 
 int main(void)
@@ -514,6 +525,7 @@ int main(void)
         TEST_BARE(c10_receive_without_buffer_rings_of_no_socket_fails),
         TEST(c12_stream_when_its_pieces_are_small_again_is_as_before),
         TEST_BARE(c12_streams_when_several_receive_one_after_the_other),
+        TEST_BARE(c12_streams_when_the_loop_spins_receive_one_after_the_other),
         TEST(c13_streams_when_pulled_down_all_end),
     };
     return RUN(tests);
