@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: MIT
 """Measures the servers of a build folder under the workloads, for ./dev bench. It builds nothing.
 
-The servers take turns (A B C A B C …), each started anew for each run, on a core of its own; the load generator has
+The servers take turns (A B C B C A …), each started anew for each run, on a core of its own; the load generator has
 another. What is printed are medians over the rounds, with the distance of the quartiles in percent beside them, and
 ratios to io_uring by hand, each from pairs of runs of one round. CPU is what the kernel charged to the server, at the
 two ends of the measured time. System calls are counted in a run apart.
@@ -56,7 +56,8 @@ def check_servers(bench, names, seed):
 def rounds(bench, names, workload, options, runs, failures):
     """Adds {(workload, server): {round: figures}} to runs, and to failures why there are none."""
     for i in range(options.rounds):
-        for name in names:
+        first = i % len(names) if names else 0
+        for name in names[first:] + names[:first]:
             if (workload, name) in failures:
                 continue
             tell("%s, round %d of %d: %s" % (workload, i + 1, options.rounds, name))
