@@ -2,7 +2,7 @@
 """What each knob of io_uring gives: a server with one of them turned, against the server as it is tuned. By hand, and
 the features of the library.
 
-All take turns within a round, and a ratio is of two runs of one round. Small frames are judged by the CPU time of the
+They take turns, and a ratio is of two runs that follow each other. Small frames are judged by the CPU time of the
 server, large ones by that of server and client, for work wanders between the two.
 """
 import csv
@@ -56,23 +56,22 @@ def run(bench, options, tell, results):
         wrong = correct(bench, name, options.seed)
         if wrong:
             failures[name] = wrong
-    turns = [LIMIT, OURS] + [name for name in names if name not in failures]
     told = {}
     for workload in [workload for workload in METRICS if workload in (options.workloads or METRICS)]:
-        metric, ratios = METRICS[workload], {}
+        metric, ratios = METRICS[workload], {name: [] for name in names if name not in failures}
         for i in range(options.rounds):
             tell("ablation: %s, round %d of %d" % (workload, i + 1, options.rounds))
-            first = i % len(turns)
-            try:
-                figures = {name: measure(bench, name, workload, options.seconds, options.warmup)[metric]
-                           for name in turns[first:] + turns[:first]}
-            except Failed as failure:
-                failures[workload] = str(failure)
-                continue
-            for name in turns[2:]:
-                ratios.setdefault(name, []).append(figures[name] / figures[name.split()[0]])
+            for name, values in ratios.items():
+                base = name.split()[0]
+                try:
+                    figures = {server: measure(bench, server, workload, options.seconds, options.warmup)[metric]
+                               for server in ((base, name) if i % 2 else (name, base))}
+                    values.append(figures[name] / figures[base])
+                except Failed as failure:
+                    failures[workload + ", " + name] = str(failure)
         for name, values in ratios.items():
-            told[name, workload] = bootstrap(values) + (len(values),)
+            if values:
+                told[name, workload] = bootstrap(values) + (len(values),)
         write(results, told)  # what there is, should the rest be interrupted
     show(told)
     for what, why in failures.items():

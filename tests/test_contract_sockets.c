@@ -10,6 +10,7 @@
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -454,6 +455,125 @@ static void accept_when_descriptors_run_out_ends_and_loses_nothing(void **state)
     }
 }
 
+/* What came from a listener and is received from at once. */
+struct arrival {
+    struct pro_handle *near;
+    struct pro_pool *pool;
+    struct record *received;
+};
+
+static void receive_from_the_accepted(struct record *r, struct pro_result result)
+{
+    struct arrival *a = r->context;
+    assert_true(result.res >= 0);
+    pro_adopt(r->world->loop, a->near, result.res);
+    pro_recv_multi(a->near, record_begin(a->received), a->pool, PRO_UNLIMITED, on_record);
+}
+
+static struct arrival *arrival(struct world *w, struct pro_handle *listener, struct pro_pool *pool)
+{
+    struct arrival *a = world_alloc(w, sizeof *a);
+    struct record *r = world_record(w);
+    *a = (struct arrival){world_handle(w), pool, world_record(w)};
+    r->then = receive_from_the_accepted;
+    r->context = a;
+    pro_accept(listener, record_begin(r), on_record);
+    return a;
+}
+
+static void assert_received(struct world *w, const struct record *r, const char *expected)
+{
+    char text[32] = "";
+    world_turns(w, 20);
+    record_text(r, text, sizeof text);
+    assert_string_equal(text, expected);
+}
+
+/* A receive stops at the mark of urgent data, and that is not the end of what is there. */
+static void accepted_connection_with_urgent_data_is_read_on(void **state)
+{
+    struct world *w = *state;
+    struct sockaddr_storage at;
+    socklen_t length;
+    struct pro_handle *listener = world_listen(w, &at, &length);
+    struct pro_pool *pool = world_pool(w, NULL);
+    skip_on_sim(w);
+    for (unsigned turns = 0; turns < 8; turns++) {
+        struct record *r = arrival(w, listener, pool)->received;
+        int far = world_own(w, tcp_connect(&at, length));
+        write_all(far, "abc", 3);
+        world_turns(w, turns);
+        write_all(far, "def", 3);
+        assert_int_equal(send(far, "!", 1, MSG_OOB), 1); /* goes another way */
+        write_all(far, "ghi", 3);
+        assert_received(w, r, "abcdefghi");
+        write_all(far, "jkl", 3);
+        world_close(w, far);
+        assert_received(w, r, "abcdefghijkl");
+        assert_int_equal(r->finals, 1);
+        assert_int_equal(r->last.flags & PRO_EOF, PRO_EOF);
+    }
+}
+
+static void stop_after_a_piece(struct record *r, struct pro_result result)
+{
+    if (result.slice)
+        pro_cancel(&r->op);
+}
+
+static void accepted_connection_when_received_from_in_two_ways_loses_nothing(void **state)
+{
+    struct world *w = *state;
+    struct sockaddr_storage at;
+    socklen_t length;
+    struct pro_handle *listener = world_listen(w, &at, &length);
+    struct arrival *a = arrival(w, listener, world_pool(w, NULL));
+    struct record *single = world_record(w), *again = world_record(w);
+    int far = world_own(w, tcp_connect(&at, length));
+    char byte;
+    write_all(far, "a", 1);
+    a->received->then = stop_after_a_piece;
+    RUN_UNTIL(w, a->received->finals == 1);
+    pro_recv(a->near, record_begin(single), &byte, 1, 0, on_record);
+    world_turns(w, 5);
+    write_all(far, "bcd", 3);
+    RUN_UNTIL(w, single->finals == 1);
+    pro_recv_multi(a->near, record_begin(again), a->pool, PRO_UNLIMITED, on_record);
+    assert_received(w, again, "cd");
+}
+
+/* One stops at every control message of a Unix socket too. */
+static void accepted_connection_with_control_messages_is_read_on(void **state)
+{
+    struct world *w = *state;
+    struct sockaddr_un at = {.sun_family = AF_UNIX};
+    int n = snprintf(at.sun_path + 1, sizeof at.sun_path - 1, "proactor-test-%d", (int)getpid());
+    socklen_t length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + 1 + (size_t)n);
+    struct pro_handle *listener = world_handle(w);
+    struct pro_pool *pool = world_pool(w, NULL);
+    skip_on_sim(w);
+    assert_int_equal(pro_listen(w->loop, listener, (struct sockaddr *)&at, length, 0, 0), 0);
+    for (unsigned turns = 0; turns < 8; turns++) {
+        union {
+            struct cmsghdr header;
+            char space[CMSG_SPACE(sizeof(int))];
+        } control = {.header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS}};
+        char byte = 'a';
+        struct iovec iov = {&byte, 1};
+        struct msghdr message = {
+            .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof control};
+        struct record *r = arrival(w, listener, pool)->received;
+        int far = world_own(w, socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+        assert_int_equal(connect(far, (struct sockaddr *)&at, length), 0);
+        memcpy(CMSG_DATA(&control.header), &far, sizeof far);
+        world_turns(w, turns);
+        assert_int_equal(sendmsg(far, &message, 0), 1);
+        assert_int_equal(sendmsg(far, &message, 0), 1);
+        write_all(far, "b", 1);
+        assert_received(w, r, "aab");
+    }
+}
+
 /* ------------------------------------------------------------------------------------------------------------
  * Options; flags; blocking descriptors
  * ------------------------------------------------------------------------------------------------------------ */
@@ -584,6 +704,9 @@ int main(void)
         TEST(accepts_when_queued_each_get_one),
         TEST(accept_when_a_connection_was_reset_goes_on),
         TEST(accept_when_descriptors_run_out_ends_and_loses_nothing),
+        TEST(accepted_connection_with_urgent_data_is_read_on),
+        TEST(accepted_connection_when_received_from_in_two_ways_loses_nothing),
+        TEST(accepted_connection_with_control_messages_is_read_on),
         TEST(options_are_those_of_the_socket),
         TEST(blocking_socket_does_not_block_the_loop),
         TEST(blocking_pipe_does_not_block_the_loop),
