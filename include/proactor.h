@@ -345,7 +345,7 @@ PRO_API int pro_local_address(const struct pro_handle *handle, struct sockaddr_s
 PRO_API int pro_peer_address(const struct pro_handle *handle, struct sockaddr_storage *ret_address,
                              socklen_t *ret_length);
 
-/* setsockopt(2) and getsockopt(2). Of TCP_ULP (TLS in the kernel) the library has to know: set it here. */
+/* setsockopt(2) and getsockopt(2). */
 PRO_API int pro_option_set(struct pro_handle *handle, int level, int name, const void *value, socklen_t length);
 PRO_API int pro_option_get(const struct pro_handle *handle, int level, int name, void *value, socklen_t *length);
 

@@ -57,8 +57,7 @@ enum {
     NO_WRITE = 1 << 2,
     HANGUP = 1 << 3,    /* the peer's end is closed: an end of file is to be read */
     URGENT = 1 << 7,    /* the peer has sent urgent data: receives stop at its mark */
-    SHORT = 1 << 8,     /* a receive has brought less than it asked for, ... */
-    EMPTY = 1 << 9,     /* ... and nothing was left, when the descriptor was not registered yet */
+    SHORT = 1 << 8,     /* a receive has brought less than it asked for */
     BLOCKING = 1 << 4,  /* lacks O_NONBLOCK, ... */
     ASKED = 1 << 5,     /* ... which was looked up */
     UNWATCHED = 1 << 6, /* epoll refuses it: always ready */
@@ -143,23 +142,15 @@ static int do_recv(struct pro_loop *loop, struct pro_op *op, struct proi_event *
     return result(recv(op->owner.handle->fd, data + moved, op->u.io.size - moved, MSG_DONTWAIT));
 }
 
-/* Plain TCP that brought less than was asked for is empty, unless urgent data stands in between. What would have to be
- * asked whether it is TCP is not the first time: of a connection with one request that costs more than it saves. */
+/* Plain TCP that brought less than was asked for is empty, unless urgent data stands in between. The first time that
+ * is not looked into: of a connection with one request it would cost more than it saves. */
 static void note_short(struct pro_handle *handle)
 {
-    bool asks = !(handle->flags & PROI_H_KNOWN), first = !(handle->backend_flags & SHORT);
-    handle->backend_flags |= SHORT;
-    if (handle->backend_flags & (HANGUP | URGENT) || (asks && first) || proi_handle_kind(handle) != PROI_TCP)
+    if (handle->backend_flags & (HANGUP | URGENT) || !(handle->backend_flags & REGISTERED))
         return;
-    handle->backend_flags |= handle->backend_flags & REGISTERED ? NO_READ : EMPTY;
-}
-
-/* Whether to ask once more would be in vain. The registration that follows tells what has come since, urgent data too. */
-static bool is_empty(struct pro_handle *handle)
-{
-    bool empty = handle->backend_flags & EMPTY && !(handle->backend_flags & REGISTERED);
-    handle->backend_flags &= (uint16_t)~EMPTY;
-    return empty;
+    if (handle->backend_flags & SHORT && proi_handle_kind(handle) == PROI_TCP)
+        handle->backend_flags |= NO_READ;
+    handle->backend_flags |= SHORT;
 }
 
 /* What the core has armed it with is for a kernel that receives without asking. Here each piece is asked for, and one of
@@ -169,8 +160,6 @@ static int do_recv_multi(struct pro_loop *loop, struct pro_op *op, struct proi_e
     struct pro_handle *handle = op->owner.handle;
     struct pro_pool *pool = op->u.stream.pool;
     uint32_t credit = op->u.stream.credit, size = credit < pool->buffer_size ? credit : pool->buffer_size;
-    if (is_empty(handle))
-        return -EAGAIN;
     struct pro_buffer *buffer = proi_pool_take(pool);
     if (!buffer)
         return -ENOBUFS;
@@ -474,8 +463,8 @@ static bool epoll_reap(struct pro_loop *loop, struct proi_event *ret_event)
             res = watch(ep, handle);
             if (res == 0)
                 continue;
-            if (res > 0) { /* no edge will come: a file, which is read and written as it is now */
-                handle->backend_flags &= (uint16_t) ~(NO_READ | NO_WRITE);
+            handle->backend_flags &= (uint16_t) ~(NO_READ | NO_WRITE); /* no edge will come */
+            if (res > 0) { /* a file, which is read and written as it is now */
                 if (rows[op->code].waits)
                     make_ready(ep, op);
                 continue;

@@ -12,36 +12,28 @@
 #include "handle.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <string.h>
 
 #include "pool.h"
 
 /* --- descriptors in and out ------------------------------------------------------------------------------------------ */
 
-static void adopt(struct pro_loop *loop, struct pro_handle *handle, int fd)
+void pro_adopt(struct pro_loop *loop, struct pro_handle *handle, int fd)
 {
+    proi_loop_check(loop);
     proi_require(!handle->loop, "a descriptor is adopted into an open handle");
     proi_require(fd >= 0, "a negative descriptor is adopted");
     memset(handle, 0, sizeof *handle);
     handle->loop = loop;
     handle->fd = fd;
+    if (fd == loop->accepted) {
+        handle->flags = PROI_H_CONNECTION;
+        loop->accepted = -1;
+    }
     handle->next = loop->handles;
     if (loop->handles)
         loop->handles->prev = handle;
     loop->handles = handle;
-}
-
-/* What a listener brings is what the listener is, and nobody has to ask the kernel about every connection. */
-void pro_adopt(struct pro_loop *loop, struct pro_handle *handle, int fd)
-{
-    proi_loop_check(loop);
-    adopt(loop, handle, fd);
-    if (fd == loop->accepted) {
-        proi_handle_know(handle, loop->accepted_kind);
-        loop->accepted = -1;
-    }
 }
 
 static void forget(struct pro_handle *handle)
@@ -63,7 +55,7 @@ int pro_socket(struct pro_loop *loop, struct pro_handle *handle, int family, int
     int fd = loop->backend->control->socket(loop, family, type, protocol);
     if (fd < 0)
         return fd;
-    adopt(loop, handle, fd);
+    pro_adopt(loop, handle, fd);
     return 0;
 }
 
@@ -80,7 +72,7 @@ int pro_listen(struct pro_loop *loop, struct pro_handle *handle, const struct so
         control->close(loop, fd);
         return r;
     }
-    adopt(loop, handle, fd);
+    pro_adopt(loop, handle, fd);
     return 0;
 }
 
@@ -106,8 +98,7 @@ int pro_peer_address(const struct pro_handle *handle, struct sockaddr_storage *r
 int pro_option_set(struct pro_handle *handle, int level, int name, const void *value, socklen_t length)
 {
     struct pro_loop *loop = open_loop(handle);
-    if (level == IPPROTO_TCP && name == TCP_ULP) /* TLS in the kernel, under which it is no plain TCP */
-        handle->flags &= (uint16_t)~PROI_H_KNOWN;
+    handle->flags &= (uint16_t)~PROI_H_KNOWN; /* TLS in the kernel comes by an option */
     return loop->backend->control->set(loop, handle->fd, level, name, value, length);
 }
 

@@ -383,22 +383,19 @@ static void deliver(struct pro_loop *loop, struct pro_op *op, struct pro_result 
     op->done(loop, op, result);
 }
 
-void proi_handle_know(struct pro_handle *handle, enum proi_kind kind)
-{
-    unsigned flags = handle->flags & ((1u << PROI_H_KIND) - 1);
-    handle->flags = (uint16_t)(flags | PROI_H_KNOWN | (unsigned)kind << PROI_H_KIND);
-}
-
 enum proi_kind proi_handle_kind(struct pro_handle *handle)
 {
-    if (!(handle->flags & PROI_H_KNOWN))
-        proi_handle_know(handle, handle->loop->backend->control->kind(handle->loop, handle->fd));
+    if (!(handle->flags & PROI_H_KNOWN)) {
+        unsigned kind = handle->loop->backend->control->kind(handle->loop, handle->fd);
+        handle->flags = (uint16_t)((handle->flags & ((1 << PROI_H_KIND) - 1)) | PROI_H_KNOWN | kind << PROI_H_KIND);
+    }
     return (enum proi_kind)(handle->flags >> PROI_H_KIND);
 }
 
+/* What came from a listener does not, and nobody has to ask the kernel at the end of every connection. */
 static bool takes_datagrams(struct pro_handle *handle)
 {
-    return proi_handle_kind(handle) == PROI_DATAGRAMS;
+    return !(handle->flags & PROI_H_CONNECTION) && proi_handle_kind(handle) == PROI_DATAGRAMS;
 }
 
 /* The outcome as the contract words it: cancel and deadline by their names. */
@@ -486,10 +483,8 @@ static bool of_one_connection(int res)
 static void on_accept(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
 {
     bool multi = op->code == PROI_ACCEPT_MULTI;
-    if (event->res >= 0) {
+    if (event->res >= 0)
         loop->accepted = event->res;
-        loop->accepted_kind = proi_handle_kind(op->owner.handle);
-    }
     if (again(op, event->res) || of_one_connection(event->res)) {
         go_on(loop, op);
     } else if (multi && event->res >= 0) {

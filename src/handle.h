@@ -33,9 +33,8 @@ static inline void proi_handle_unlink(struct pro_op *op)
     }
 }
 
-/* What its descriptor is; asked once, unless it is known already. */
+/* What its descriptor is; asked once. */
 enum proi_kind proi_handle_kind(struct pro_handle *handle);
-void proi_handle_know(struct pro_handle *handle, enum proi_kind kind);
 
 /* A close or multishot receive of the submission queue is about to go to the backend: whether it should. */
 bool proi_handle_ready(struct pro_loop *loop, struct pro_op *op);

@@ -24,7 +24,6 @@ struct pro_loop {
     uint64_t overdue_since; /* deadlines that have passed wait for results; 0: none does */
     uint64_t background;    /* operations in flight that do not keep pro_run */
     int accepted;           /* the descriptor that a continuation is being handed, or -1 */
-    enum proi_kind accepted_kind;
     struct pro_handle *handles;
     struct pro_pool *pools; /* those that have received here */
     struct pro_remote *remote;

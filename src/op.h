@@ -94,9 +94,10 @@ static inline enum proi_lane proi_lane_of(enum proi_code code)
 /* handle->flags */
 enum {
     PROI_H_CLOSING = 1 << 0,
-    PROI_H_BROKEN = 1 << 1, /* a stream send was cut: later ones are not tried */
-    PROI_H_KNOWN = 1 << 2,  /* its enum proi_kind is known, ... */
-    PROI_H_KIND = 8,        /* ... and stands from this bit on */
+    PROI_H_BROKEN = 1 << 1,     /* a stream send was cut: later ones are not tried */
+    PROI_H_CONNECTION = 1 << 3, /* from a listener: no datagrams */
+    PROI_H_KNOWN = 1 << 2,      /* its enum proi_kind has been asked for, ... */
+    PROI_H_KIND = 8,            /* ... and stands from this bit on */
 };
 
 /* What differs by operation, for the core. The backends have tables of their own. */
