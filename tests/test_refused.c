@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,6 +16,8 @@ int __real_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned
 int __wrap_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned flags, void *arg, size_t size);
 int __real_io_uring_submit(struct io_uring *ring);
 int __wrap_io_uring_submit(struct io_uring *ring);
+int __real_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
+int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
 
 static int refusal;      /* 0: none */
 static bool only_enters; /* what is not an enter of the turn is refused */
@@ -29,6 +32,40 @@ int __wrap_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned
 int __wrap_io_uring_submit(struct io_uring *ring)
 {
     return only_enters ? -EAGAIN : refusal ? refusal : __real_io_uring_submit(ring);
+}
+
+static bool no_registrations;
+
+int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
+{
+    if (!no_registrations || operation != EPOLL_CTL_ADD)
+        return __real_epoll_ctl(epoll, operation, fd, event);
+    errno = ENOSPC;
+    return -1;
+}
+
+/* There is no edge to wait for. */
+static void receive_after_one_that_could_not_be_watched_gets_its_data(void **state)
+{
+    struct world *w = *state;
+    skip_on_sim(w);
+    w->config.backend = PRO_BACKEND_EPOLL;
+    world_open(w);
+    int far;
+    struct pro_handle *near = world_tcp(w, &far);
+    struct record *r = world_record(w);
+    char byte;
+    no_registrations = true;
+    pro_recv(near, record_begin(r), &byte, 1, 0, on_record);
+    world_turns(w, 5);
+    no_registrations = false;
+    assert_int_equal(r->finals, 1);
+    assert_int_equal(r->last.res, -ENOSPC);
+    write_all(far, "a", 1);
+    pro_recv(near, record_begin(r), &byte, 1, 0, on_record);
+    world_turns(w, 5);
+    assert_int_equal(r->finals, 2);
+    assert_int_equal(r->last.res, 1);
 }
 
 /* An enter that is refused first, on io_uring. */
@@ -223,6 +260,7 @@ int main(void)
         TEST(receives_when_there_is_no_room_are_asked_again),
         TEST(cancel_in_line_when_there_is_no_room_is_asked_again),
         TEST(gathers_when_not_taken_keep_their_messages),
+        TEST_BARE(receive_after_one_that_could_not_be_watched_gets_its_data),
     };
     return RUN(tests);
 }
