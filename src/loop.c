@@ -557,7 +557,7 @@ static void complete(struct pro_loop *loop, struct pro_op *op)
 static uint32_t dispatch(struct pro_loop *loop, bool *ret_all)
 {
     bool all = false;
-    uint32_t limit = loop->turn_completions, own = (limit + 1) / 2, ran = 0;
+    uint32_t limit = loop->turn_completions, own = limit / 2 + limit % 2, ran = 0;
     struct proi_event event;
     loop->bytes = 0;
     if (own > proi_braid_count(&loop->completions))
