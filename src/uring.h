@@ -59,7 +59,7 @@ struct uring {
     struct __kernel_timespec alarm;
     int waker;   /* -1: none */
     int eventfd; /* signalled at completions, for pro_loop_fd; -1: none */
-    bool waker_armed, nosignal, registers;
+    bool waker_armed, overflown, nosignal, registers;
     struct proi_embed embed;
     struct message message[MESSAGES];
 };

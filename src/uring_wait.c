@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "pool.h"
@@ -20,6 +21,7 @@
 enum {
     BATCH = 64, /* completions that a minimum wait waits for */
     LOOKS = 64, /* between two looks at the clock, which costs more */
+    REST_NS = 1000 * 1000,
 };
 
 /* The kernel adds to the time a wait may last without a look at what its own holds. */
@@ -84,6 +86,7 @@ static void note_waiting(struct pro_loop *loop, const struct uring *u)
 
 /* --- waiting ------------------------------------------------------------------------------------------------------------- */
 
+/* Without room for it the next enter makes some. */
 static void arm_waker(struct uring *u)
 {
     struct io_uring_sqe *sqe = u->waker >= 0 && !u->waker_armed ? proi_uring_sqe(u) : NULL;
@@ -153,10 +156,22 @@ static int enter_quietly(const struct pro_loop *loop, uint64_t until)
     return r;
 }
 
-/* Interrupted, or the kernel has no memory, or completions that it could not deliver. */
+/* The kernel has no memory, or completions that it could not deliver. */
+static bool is_shortage(int error)
+{
+    return error == -EAGAIN || error == -EBUSY || error == -ENOMEM;
+}
+
 static bool is_passing(int error)
 {
-    return error == -ETIME || error == -EINTR || error == -EAGAIN || error == -EBUSY || error == -ENOMEM;
+    return error == -ETIME || error == -EINTR || is_shortage(error);
+}
+
+/* Instead of the sleep that was refused: to ask again at once would keep the processor busy when memory is short. */
+static void rest(const struct pro_loop *loop, uint64_t until)
+{
+    uint64_t now = proi_kernel_now(loop), left = until > now ? until - now : 0;
+    nanosleep(&(struct timespec){.tv_nsec = left < REST_NS ? (long)left : REST_NS}, NULL);
 }
 
 /* In a foreign loop the waker is watched itself as well, since the ring's signal for it takes its time (see below). */
@@ -178,13 +193,13 @@ static int renew_eventfd(struct uring *u)
     return io_uring_register_eventfd(&u->ring, u->eventfd);
 }
 
-/* Whether a sleep keeps nobody waiting for the end of a send: its continuation; a run that ends when something has
- * happened; or the program, if such sends are all it has. */
+/* Whether a post will end a sleep, and no sleep keeps anybody waiting for the end of a send: its continuation; a run that
+ * ends when something has happened; or the program, if such sends are all it has. */
 static bool may_sleep(const struct pro_loop *loop)
 {
     const struct uring *u = proi_uring_of(loop);
-    bool others = loop->stats.in_flight - loop->background > u->lazy;
-    return u->prompt == 0 && (u->lazy == 0 || (others && !loop->once));
+    bool others = loop->stats.in_flight - loop->background > u->lazy, heard = u->waker < 0 || u->waker_armed;
+    return heard && u->prompt == 0 && (u->lazy == 0 || (others && !loop->once));
 }
 
 /* What comes before every system call that submits. */
@@ -215,6 +230,15 @@ static void after_enter(struct pro_loop *loop)
     u->limit = tail - *u->ring.cq.khead;
 }
 
+/* The flag stands from an overflow until an enter that finds room for what the kernel kept. */
+static void note_overflow(struct pro_loop *loop)
+{
+    struct uring *u = proi_uring_of(loop);
+    bool overflown = io_uring_cq_has_overflow(&u->ring);
+    loop->stats.overflows += overflown && !u->overflown;
+    u->overflown = overflown;
+}
+
 int proi_uring_wait(struct pro_loop *loop, uint64_t until)
 {
     struct uring *u = proi_uring_of(loop);
@@ -223,13 +247,15 @@ int proi_uring_wait(struct pro_loop *loop, uint64_t until)
         return r;
     bool left = loop->submissions.head, more = proi_uring_receive_next(loop) || (loop->submissions.head && !left);
     bool ready = more || io_uring_cq_ready(&u->ring) > 0 || u->done.head;
-    loop->stats.overflows += io_uring_cq_has_overflow(&u->ring);
+    note_overflow(loop);
     bool enters = !ready || io_uring_sq_ready(&u->ring) > 0 || u->tried.head;
     if (enters) {
         r = enter_quietly(loop, ready || !may_sleep(loop) ? 0 : until);
         loop->stats.waits++;
     }
     after_enter(loop);
+    if (is_shortage(r) && u->limit == 0 && !u->done.head && until)
+        rest(loop, until);
     return r < 0 && !is_passing(r) ? r : 0;
 }
 

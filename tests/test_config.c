@@ -5,6 +5,7 @@
 #include "kinds.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -202,7 +203,7 @@ static void queues_when_tiny_lose_no_completion(void **state)
         recv[i]->drop = true;
         poll[i] = world_record(w);
         pro_recv_multi(near, record_begin(recv[i]), pool, PRO_UNLIMITED, on_record);
-        pro_poll_multi(near, record_begin(poll[i]), 1 /* POLLIN */, on_record);
+        pro_poll_multi(near, record_begin(poll[i]), POLLIN, on_record);
     }
     world_turns(w, 3);
     for (unsigned round = 1; round <= 10; round++) {
@@ -223,6 +224,31 @@ static void queues_when_tiny_lose_no_completion(void **state)
     }
     for (unsigned i = 0; i < MANY; i++)
         RUN_UNTIL(w, recv[i]->finals == 1 && poll[i]->finals == 1);
+}
+
+/* It is made by interrupts here, and not by the loop's own call, and many turns pass before the kernel can make room. */
+static void overflow_when_many_turns_see_it_is_counted_once(void **state)
+{
+    struct world *w = *state;
+    struct record *r[MANY];
+    struct pro_stats stats;
+    int far[MANY];
+    w->config.entries = 4;
+    w->config.completion_entries = 64;
+    w->config.turn_completions = 2;
+    w->config.features_off = PRO_FEATURE_DEFER_TASKRUN;
+    world_open(w);
+    for (unsigned i = 0; i < MANY; i++) {
+        r[i] = world_record(w);
+        pro_poll_multi(world_unix(w, &far[i]), record_begin(r[i]), POLLIN, on_record);
+    }
+    world_turns(w, MANY);
+    for (unsigned i = 0; i < MANY; i++)
+        write_all(far[i], "x", 1);
+    for (unsigned i = 0; i < MANY; i++)
+        RUN_UNTIL(w, r[i]->completions > 0);
+    pro_loop_stats(w->loop, &stats, sizeof stats);
+    assert_in_range(stats.overflows, world_is_uring(w) ? 1 : 0, world_is_uring(w) ? MANY / 64 : 0);
 }
 
 static void discard(struct record *r, struct pro_result result)
@@ -301,6 +327,22 @@ static void pool_of_two_serves_ten(void **state)
     }
     for (unsigned i = 0; i < 10; i++)
         assert_int_equal(r[i]->finals, 0);
+}
+
+/* Neither queue of a turn starves the other. */
+static void turn_when_without_end_or_minimal_serves_both_queues(void **state)
+{
+    static const uint32_t turns[] = {1, 2, UINT32_MAX - 1, UINT32_MAX};
+    struct world *w = *state;
+    for (unsigned i = 0; i < sizeof turns / sizeof *turns; i++) {
+        w->config.turn_completions = turns[i];
+        world_open(w);
+        smoke(w);
+        struct record *r = world_record(w);
+        pro_timer_after(w->loop, record_begin(r), 1, on_record);
+        RUN_UNTIL(w, r->finals == 1);
+        world_shut(w);
+    }
 }
 
 /* ------------------------------------------------------------------------------------------------------------
@@ -412,8 +454,10 @@ int main(void)
         TEST_BARE(queues_when_tiny_serve_every_operation),
         TEST_BARE(queues_when_tiny_complete_everything),
         TEST_BARE(queues_when_tiny_lose_no_completion),
+        TEST_BARE(overflow_when_many_turns_see_it_is_counted_once),
         TEST_BARE(queues_when_tiny_accept_everyone),
         TEST_BARE(queues_when_tiny_are_pulled_down),
+        TEST_BARE(turn_when_without_end_or_minimal_serves_both_queues),
         TEST(pool_of_two_serves_ten),
         TEST_BARE(config_that_makes_no_sense_is_refused),
         TEST_BARE(loop_without_a_config_has_the_defaults),

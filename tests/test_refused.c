@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <liburing.h>
+#include <pthread.h>
 #include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
@@ -20,12 +21,14 @@ int __real_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event
 int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event);
 
 static int refusal;      /* 0: none */
+static unsigned refused; /* enters */
 static bool only_enters; /* what is not an enter of the turn is refused */
 static const int errors[] = {-EAGAIN, -EBUSY, -ENOMEM, -EINTR};
 enum { ERRORS = sizeof errors / sizeof *errors };
 
 int __wrap_io_uring_enter2(unsigned fd, unsigned submit, unsigned wait, unsigned flags, void *arg, size_t size)
 {
+    refused += refusal != 0;
     return refusal ? refusal : __real_io_uring_enter2(fd, submit, wait, flags, arg, size);
 }
 
@@ -223,6 +226,56 @@ static void cancel_in_line_when_there_is_no_room_is_asked_again(void **state)
     }
 }
 
+/* A loop that may not sleep in the kernel sleeps without: a millisecond at a time. */
+static void loop_when_refused_is_not_busy(void **state)
+{
+    enum { TIME_MS = 30 };
+    struct world *w = refusing(state);
+    static const int shortages[] = {-EAGAIN, -EBUSY, -ENOMEM};
+    for (unsigned i = 0; i < sizeof shortages / sizeof *shortages; i++) {
+        struct record *r = world_record(w);
+        pro_timer_after(w->loop, record_begin(r), (uint64_t)TIME_MS * MS_NS, on_record);
+        refused = 0;
+        refusal = shortages[i];
+        RUN_UNTIL(w, r->finals == 1);
+        refusal = 0;
+        assert_in_range(refused, 1, 2 * TIME_MS);
+    }
+}
+
+static struct pro_remote *remote;
+
+static void *post_after_a_while(void *context)
+{
+    nanosleep(&(struct timespec){.tv_nsec = 20 * MS_NS}, NULL);
+    pro_post(remote, context, on_record);
+    return NULL;
+}
+
+/* The first enter has no room for what wakes the loop. */
+static void post_when_there_is_no_room_for_the_waker_is_not_slept_through(void **state)
+{
+    struct world *w = refusing(state);
+    pthread_t thread;
+    char bytes[ENTRIES];
+    int far;
+    world_shut(w);
+    w->config.entries = ENTRIES;
+    world_open(w);
+    struct record *late = world_record(w), *post = world_record(w);
+    remote = pro_remote_get(w->loop);
+    for (unsigned i = 0; i < ENTRIES; i++)
+        pro_recv(world_unix(w, &far), record_begin(world_record(w)), &bytes[i], 1, 0, on_record);
+    pro_timer_after(w->loop, record_begin(late), (uint64_t)20000 * MS_NS, on_record);
+    only_enters = true;
+    assert_int_equal(pthread_create(&thread, NULL, post_after_a_while, record_begin(post)), 0);
+    RUN_UNTIL(w, post->finals == 1);
+    only_enters = false;
+    assert_int_equal(pthread_join(thread, NULL), 0);
+    pro_remote_unref(remote);
+    assert_int_equal(late->finals, 0);
+}
+
 /* Of two pieces each, so that each needs a message until the kernel has taken it. */
 static void gathers_when_not_taken_keep_their_messages(void **state)
 {
@@ -259,6 +312,8 @@ int main(void)
         TEST(cancel_when_refused_after_the_deadline_comes_second),
         TEST(receives_when_there_is_no_room_are_asked_again),
         TEST(cancel_in_line_when_there_is_no_room_is_asked_again),
+        TEST(loop_when_refused_is_not_busy),
+        TEST(post_when_there_is_no_room_for_the_waker_is_not_slept_through),
         TEST(gathers_when_not_taken_keep_their_messages),
         TEST_BARE(receive_after_one_that_could_not_be_watched_gets_its_data),
     };
