@@ -258,11 +258,12 @@ struct pro_config {
     uint64_t features_off;          /* PRO_FEATURE_ bits */
     struct pro_allocator allocator; /* default: aligned_alloc and free */
     struct pro_sim *sim;            /* the world, for PRO_BACKEND_SIM */
-    uint32_t spin_us; /* before it sleeps, a loop looks for results this long; default 0. Burns the idle core to save
-                             the sleep and the waking. */
-    uint32_t
-        min_wait_us; /* a loop that sleeps waits this long for more than one result, where the kernel can (io_uring,
-                             Linux 6.12); default 0. Fewer wakings at saturation, later answers at moderate load. */
+    /* Before it sleeps, a loop looks for results this long; default 0. Burns the idle core to save the sleep and the
+     * waking. */
+    uint32_t spin_us;
+    /* A loop that sleeps waits this long for more than one result, where the kernel can (io_uring, Linux 6.12); default
+     * 0. Fewer wakings at saturation, later answers at moderate load. */
+    uint32_t min_wait_us;
 };
 #define PRO_CONFIG_INIT                                                                                                \
     {                                                                                                                  \
@@ -492,9 +493,10 @@ struct pro_pool_config {
     }
 
 /* A pool whose memory comes from the allocator of `loop`. NULL config: the defaults. Nothing but bookkeeping is
- * allocated before the first receive. -EINVAL, -ENOMEM. The pool serves one loop at a time: this one, and once it is
- * gone, the next that receives from it. A loop that is run tidies its pools up about once a second while there is
- * something to give back to the system; that is no operation, and an idle loop soon sleeps for good. */
+ * allocated before the first receive. -EINVAL, -ENOMEM. Small pieces that are kept share a buffer, where each takes some
+ * 48 bytes besides its own. The pool serves one loop at a time: this one, and once it is gone, the next that receives
+ * from it. A loop that is run tidies its pools up about once a second while there is something to give back to the
+ * system; that is no operation, and an idle loop soon sleeps for good. */
 PRO_API int pro_pool_new(struct pro_loop *loop, const struct pro_pool_config *config, struct pro_pool **ret_pool);
 
 /* Frees the pool: at once, or, if slices are out, when the last is returned. No receive may be in flight on it. NULL

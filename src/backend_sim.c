@@ -169,9 +169,7 @@ static int do_recv_multi(struct pro_sim *sim, struct request *r, struct proi_eve
     }
     event->slice = proi_pool_lend(buffer, handle, (uint32_t)n);
     uint32_t left = (uint32_t)n < op->u.stream.armed ? op->u.stream.armed - (uint32_t)n : 0;
-    /* What is left for a whole datagram only the loop knows, once it has heard of this one. */
-    bool enough = left > 0 && (left >= pool->buffer_size || proi_handle_kind(handle) < PROI_PACKETS);
-    event->more = enough && proi_pool_room(pool, handle) > 0;
+    event->more = left >= pool->buffer_size; /* as a kernel does, which cannot cut the last piece either */
     if (event->more)
         op->u.stream.armed -= (uint32_t)n;
     return n;

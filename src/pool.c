@@ -9,8 +9,11 @@
  *
  * The quota counts buffers, since it is memory that runs out and not bytes. A peer that sends single bytes to a handle
  * whose program keeps them would fill it with nothing; so a piece of less than a quarter of a buffer is copied behind
- * the last one when that is still held and has room. A buffer that is left behind is then, together with its successor,
- * at least a quarter full, whence proi_pool_window: what arrives in that many bytes can never exceed the quota.
+ * the last one when that is still held and has room, and its descriptor with it: that never runs out (pack).
+ *
+ *      buffer  | first piece | slice | piece | slice | piece |  room  |
+ *
+ * How many buffers that takes at most is known, whence proi_pool_window: what arrives in it cannot exceed the quota.
  *
  * Memory that a burst needed goes back to the system, see proi_pool_tidy. The free buffers are last in, first out: what
  * lies below the deepest that was taken in a second or so is not needed. These buffers lose their pages and become cold
@@ -34,7 +37,10 @@ enum {
     DEFAULT_SLAB = 16,
     DEFAULT_BUFFERS = 1024,
     DEFAULT_QUOTA = 16,
-    SLICES_PER_BUFFER = 8,
+    SLICES_PER_BUFFER = 8, /* besides those of pieces that were moved together */
+    SLICE_ALIGN = _Alignof(struct pro_slice),
+    PACKED_MOST =
+        sizeof(struct pro_slice) + SLICE_ALIGN - 1, /* bytes that a piece which is moved takes beside its own */
     SLAB_ALIGN = 4096,
     /* Where buffers begin in a page. The kernel's data begins at the beginning of one, and some processors copy a quarter
      * slower between places that are equal modulo the page (`rep movsb`). Nor do any two buffers begin alike. */
@@ -299,28 +305,55 @@ uint32_t proi_pool_room(const struct pro_pool *pool, const struct pro_handle *ha
     return lent < pool->quota ? pool->quota - lent : 0;
 }
 
+/* A piece is moved, or brings a quarter of a buffer, or the buffer before has no room for as much. So each further buffer
+ * has cost at least what single bytes fill of one; whatever comes before the last piece takes all but one of the buffers
+ * that there is room for, and the last piece that one. */
 uint32_t proi_pool_window(const struct pro_pool *pool, const struct pro_handle *handle)
 {
-    uint32_t room = proi_pool_room(pool, handle);
-    uint64_t bytes = room > 1 ? (uint64_t)(room - 1) * (pool->buffer_size / 4) : 0;
+    uint32_t room = proi_pool_room(pool, handle), filled = pool->buffer_size - pool->buffer_size / 4 - PACKED_MOST;
+    uint64_t before_last = room > 1 ? (uint64_t)(room - 1) * (filled / (1 + PACKED_MOST)) : 0;
+    uint64_t bytes = before_last > 0 ? before_last + pool->buffer_size - 1 : 0;
     return bytes > INT32_MAX ? INT32_MAX : (uint32_t)bytes;
 }
 
 /* A descriptor. One is kept back for every buffer that is not lent, so that the first slice of a buffer never fails;
  * the others of it may. */
-static struct pro_slice *slice_new(struct pro_buffer *buffer, uint32_t offset, uint32_t size)
+static struct pro_slice *slice_new(struct pro_buffer *buffer, uint32_t size)
 {
     struct pro_pool *pool = buffer->pool;
     struct pro_slice *slice = pool->slices;
-    uint32_t unused = pool->buffers * SLICES_PER_BUFFER - pool->slices_lent;
+    uint32_t unused = pool->buffers * SLICES_PER_BUFFER - (pool->slices_lent - pool->packed);
     if (buffer->references > 0 && unused <= pool->buffers - pool->lent)
         return NULL;
     proi_assert(slice);
     pool->slices = slice->next;
-    *slice = (struct pro_slice){.data = buffer->data + offset, .size = size, .buffer = buffer};
+    *slice = (struct pro_slice){.data = buffer->data, .size = size, .buffer = buffer};
     buffer->references++;
     pool->slices_lent++;
     return slice;
+}
+
+/* A slice for a copy of `size` bytes, both in the room that `buffer` has left; NULL if they do not fit. */
+static struct pro_slice *pack(struct pro_buffer *buffer, const uint8_t *bytes, uint32_t size)
+{
+    struct pro_pool *pool = buffer->pool;
+    uint32_t gap = -(uint32_t)(uintptr_t)(buffer->data + buffer->filled) % SLICE_ALIGN;
+    uint32_t at = buffer->filled + gap, left = pool->buffer_size - buffer->filled;
+    if (gap + sizeof(struct pro_slice) + size > left)
+        return NULL;
+    struct pro_slice *slice = (struct pro_slice *)(void *)(buffer->data + at);
+    *slice = (struct pro_slice){.data = (uint8_t *)(slice + 1), .size = size, .buffer = buffer};
+    memcpy(slice->data, bytes, size);
+    buffer->filled = at + (uint32_t)sizeof *slice + size;
+    buffer->references++;
+    pool->slices_lent++;
+    pool->packed++;
+    return slice;
+}
+
+static bool is_packed(const struct pro_slice *slice, const struct pro_buffer *buffer)
+{
+    return (uintptr_t)slice - (uintptr_t)buffer->data < buffer->pool->buffer_size;
 }
 
 static struct pro_account *account_open(struct pro_buffer *buffer, struct pro_handle *handle)
@@ -343,16 +376,13 @@ struct pro_slice *proi_pool_lend(struct pro_buffer *buffer, struct pro_handle *h
     struct pro_account *account = account_open(buffer, handle);
     struct pro_buffer *last = account->filling;
     proi_assert(size > 0 && size <= pool->buffer_size && buffer->references == 0);
-    if (last && size < pool->buffer_size / 4 && size <= pool->buffer_size - last->filled) {
-        struct pro_slice *slice = slice_new(last, last->filled, size);
-        if (slice) {
-            memcpy(slice->data, buffer->data, size);
-            last->filled += size;
-            proi_pool_give(buffer);
-            return slice;
-        }
+    struct pro_slice *slice = last && size < pool->buffer_size / 4 ? pack(last, buffer->data, size) : NULL;
+    if (slice) {
+        proi_pool_give(buffer);
+        return slice;
     }
-    struct pro_slice *slice = slice_new(buffer, 0, size);
+    proi_assert(account->lent < pool->quota);
+    slice = slice_new(buffer, size);
     buffer->filled = size;
     buffer->account = account;
     account->filling = buffer;
@@ -406,7 +436,10 @@ static inline void slice_back(struct pro_slice *slice)
     if (pool->loop)
         proi_loop_check(pool->loop);
     slice->buffer = NULL;
-    slice_free(pool, slice);
+    if (is_packed(slice, buffer))
+        pool->packed--;
+    else
+        slice_free(pool, slice);
     pool->slices_lent--;
     if (--buffer->references == 0)
         buffer_back(pool, buffer);
@@ -431,7 +464,7 @@ void pro_slice_return_list(struct pro_slice *list)
 int pro_slice_split(struct pro_slice *slice, uint32_t at, struct pro_slice **ret_tail)
 {
     proi_require(at > 0 && at < slice->size, "slice split outside of its bytes");
-    struct pro_slice *tail = slice_new(slice->buffer, 0, slice->size - at);
+    struct pro_slice *tail = slice_new(slice->buffer, slice->size - at);
     if (!tail)
         return -ENOBUFS;
     tail->data = slice->data + at;
@@ -481,5 +514,7 @@ const char *proi_pool_audit(const struct pro_pool *pool)
         return "a buffer is neither free nor lent";
     if (cold + pool->warm != pool->buffers)
         return "its warm buffers are not those that are not cold";
-    return free_slices + references == pool->buffers * SLICES_PER_BUFFER ? NULL : "a slice is neither free nor lent";
+    if (free_slices + references - pool->packed != pool->buffers * SLICES_PER_BUFFER)
+        return "a slice is neither free nor lent";
+    return NULL;
 }

@@ -57,6 +57,7 @@ struct pro_pool {
     uint32_t keep;    /* ... of which so many stay for good */
     uint32_t lent;    /* pinned by slices */
     uint32_t slices_lent;
+    uint32_t packed;   /* of those: they are in the buffers themselves */
     uint32_t receives; /* operations in flight on it */
     bool freed;
     struct pro_allocator allocator;
@@ -77,7 +78,8 @@ static inline void proi_pool_wake(struct pro_pool *pool)
 
 /* How many more buffers `handle` may hold. */
 uint32_t proi_pool_room(const struct pro_pool *pool, const struct pro_handle *handle);
-/* How many bytes may arrive for it, in pieces of any size, before that is exceeded; 0: only one piece at a time. */
+/* How many bytes may arrive for it, in pieces of any size of which the last may be a whole buffer's, before that is
+ * exceeded; 0: only one piece at a time. */
 uint32_t proi_pool_window(const struct pro_pool *pool, const struct pro_handle *handle);
 
 /* One more free buffer: a cold one, for which there may have to be one more slab first, or as many buffers of one as the

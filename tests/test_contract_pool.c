@@ -388,6 +388,89 @@ static void c07_handle_never_holds_more_than_its_quota(void **state)
     assert_int_equal(greedy->bytes, sent);
 }
 
+/* Far more pieces than a pool has descriptors for parts of a buffer. */
+static void c07_single_bytes_when_kept_are_moved_together(void **state)
+{
+    enum { BYTES = 3000, FEW = 4 /* buffers that hold as many, and what is said of them */ };
+    struct world *w = *state;
+    struct pro_pool *pool = world_pool(w, NULL);
+    int far, other_far;
+    struct pro_handle *near;
+    struct record *r = flow(w, pool, &far, &near), *other = flow(w, pool, &other_far, &near);
+    for (uint64_t sent = 0; sent < BYTES;) {
+        sent = flood(far, sent, 1);
+        RUN_UNTIL(w, r->bytes == sent);
+        assert_true(stats_of(pool).buffers_lent <= FEW);
+    }
+    assert_true(stats_of(pool).slices_lent > BYTES / 2); /* else it was not tested */
+    write_all(other_far, "hello", 5);
+    RUN_UNTIL(w, other->bytes == 5);
+    uint64_t seen = 0;
+    for (const struct pro_slice *slice = r->head; slice; slice = slice->next) {
+        assert_true(pattern_holds(slice->data, slice->size, seen));
+        seen += slice->size;
+    }
+    record_drop(r);
+    record_drop(other);
+    assert_int_equal(stats_of(pool).buffers_lent + stats_of(pool).slices_lent, 0);
+}
+
+/* Bursts of pieces: mostly small, some of about a quarter of a buffer, some larger than one. Now and then some of what is
+ * kept is given back. */
+static void keep_pieces_of_any_size(struct world *w, uint32_t buffer_size, uint32_t quota, unsigned seed)
+{
+    struct pro_pool *pool = small_pool(w, buffer_size, 4 * quota, quota);
+    uint64_t sent = 0, seen = 0;
+    int far;
+    struct pro_handle *near;
+    struct record *r = flow(w, pool, &far, &near);
+    for (unsigned turn = 0; turn < 300; turn++) {
+        for (unsigned i = 0; i < 8; i++) {
+            seed = seed * 1103515245 + 12345;
+            uint32_t kind = seed >> 16 & 15, most = kind < 12 ? 3 : kind < 15 ? buffer_size / 3 : 2 * buffer_size;
+            sent = flood(far, sent, 1 + (seed >> 20) % most);
+        }
+        world_turns(w, 1);
+        assert_true(stats_of(pool).buffers_lent <= quota);
+        for (unsigned i = seed >> 24 & 7; i > 0 && r->head; i--) {
+            struct pro_slice *slice = r->head;
+            assert_true(pattern_holds(slice->data, slice->size, seen));
+            seen += slice->size;
+            r->head = slice->next;
+            r->tail = r->head ? r->tail : NULL;
+            pro_slice_return(slice);
+        }
+    }
+    r->drop = true;
+    record_drop(r);
+    RUN_UNTIL(w, r->bytes == sent);
+    assert_int_equal(world_close_handle(w, near), 0);
+    assert_int_equal(stats_of(pool).buffers_lent + stats_of(pool).slices_lent, 0);
+    pro_pool_free(w->pools[--w->pool_count]);
+}
+
+static void keep_pieces_in_any_pool(struct world *w)
+{
+    static const uint32_t sizes[] = {256, 257, 4096, 65536};
+    for (unsigned i = 0; i < sizeof sizes / sizeof *sizes; i++)
+        for (uint32_t quota = 1; quota <= 16; quota += 5)
+            keep_pieces_of_any_size(w, sizes[i], quota, i + quota);
+}
+
+static void c07_pieces_of_any_size_when_kept_stay_within_the_quota(void **state)
+{
+    keep_pieces_in_any_pool(*state);
+}
+
+/* Each write is received at once, and not when the loop asks. */
+static void c07_pieces_when_interrupts_bring_them_stay_within_the_quota(void **state)
+{
+    struct world *w = *state;
+    w->config.features_off = PRO_FEATURE_DEFER_TASKRUN;
+    world_open(w);
+    keep_pieces_in_any_pool(w);
+}
+
 /* A pool whose buffers are all out: the receive waits, and goes on when one is back. Nothing is said of it. */
 static void c07_receive_when_the_pool_is_dry_waits_and_resumes(void **state)
 {
@@ -663,6 +746,9 @@ int main(void)
         TEST(c07_slices_are_returned_from_any_continuation),
         TEST(c07_pool_when_used_grows_to_its_limit_and_no_further),
         TEST(c07_handle_never_holds_more_than_its_quota),
+        TEST(c07_single_bytes_when_kept_are_moved_together),
+        TEST(c07_pieces_of_any_size_when_kept_stay_within_the_quota),
+        TEST_BARE(c07_pieces_when_interrupts_bring_them_stay_within_the_quota),
         TEST(c07_receive_when_the_pool_is_dry_waits_and_resumes),
         TEST(c07_receives_when_many_wait_for_memory_all_get_theirs),
         TEST(c06_slices_that_a_close_gives_back_do_not_wake_the_handle),
