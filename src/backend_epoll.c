@@ -26,11 +26,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
+#include <sys/stat.h>
 #include <sys/timerfd.h>
 #include <unistd.h>
 
@@ -56,11 +58,12 @@ enum {
     NO_READ = 1 << 1, /* the last attempt would have blocked: wait for an edge */
     NO_WRITE = 1 << 2,
     HANGUP = 1 << 3,    /* the peer's end is closed: an end of file is to be read */
-    URGENT = 1 << 7,    /* the peer has sent urgent data: receives stop at its mark */
-    SHORT = 1 << 8,     /* a receive has brought less than it asked for */
     BLOCKING = 1 << 4,  /* lacks O_NONBLOCK, ... */
     ASKED = 1 << 5,     /* ... which was looked up */
     UNWATCHED = 1 << 6, /* epoll refuses it: always ready */
+    URGENT = 1 << 7,    /* the peer has sent urgent data: receives stop at its mark */
+    SHORT = 1 << 8,     /* a receive has brought less than it asked for */
+    UNTOLD = 1 << 9,    /* registered, and no edge has come yet: one will tell what holds */
 };
 
 struct epoll {
@@ -103,7 +106,7 @@ static int watch(struct epoll *ep, struct pro_handle *handle)
     if (handle->backend_flags & (REGISTERED | UNWATCHED))
         return handle->backend_flags & UNWATCHED ? 1 : 0;
     if (epoll_ctl(ep->fd, EPOLL_CTL_ADD, handle->fd, &event) == 0) {
-        handle->backend_flags |= REGISTERED;
+        handle->backend_flags |= REGISTERED | UNTOLD;
         return 0;
     }
     if (errno != EPERM)
@@ -125,12 +128,16 @@ static bool ready_now(int fd, short events)
     return poll(&pollfd, 1, 0) > 0;
 }
 
-/* Adopted descriptors keep their flags, so some may block. */
+/* Adopted descriptors keep their flags, so some may block; but files do not: nobody has to come for them to be read or
+ * written. */
 static bool may_block(struct pro_handle *handle)
 {
     if (!(handle->backend_flags & ASKED)) {
+        struct stat is;
         int flags = fcntl(handle->fd, F_GETFL);
-        handle->backend_flags |= (uint16_t)(ASKED | (flags >= 0 && !(flags & O_NONBLOCK) ? BLOCKING : 0));
+        bool stored = fstat(handle->fd, &is) == 0 && (S_ISREG(is.st_mode) || S_ISBLK(is.st_mode));
+        bool blocks = flags >= 0 && !(flags & O_NONBLOCK) && !stored;
+        handle->backend_flags |= (uint16_t)(ASKED | (blocks ? BLOCKING : 0));
     }
     return handle->backend_flags & BLOCKING;
 }
@@ -303,8 +310,20 @@ static int write_quietly(const struct epoll *ep, int fd, const struct iovec *iov
     return n;
 }
 
+/* The bytes that a descriptor takes for certain which blocks and says that it is writable. A pipe has room for PIPE_BUF
+ * (pipe(7)); an anonymous file, such as an eventfd, takes the whole or nothing. */
+static size_t sure_to_go(int fd)
+{
+    struct stat is;
+    if (fstat(fd, &is) < 0)
+        return 1;
+    if (S_ISFIFO(is.st_mode))
+        return PIPE_BUF;
+    return is.st_mode & S_IFMT ? 1 : SIZE_MAX;
+}
+
 /* A terminal that blocks and says it is writable may still not take a line. It is opened once more, for this one write,
- * so that O_NONBLOCK is ours alone; what cannot be opened again (the master of a pair, no /proc) gets single bytes. */
+ * so that O_NONBLOCK is ours alone; the master of a pair cannot be opened again, and nothing can without /proc. */
 static int write_blocking(const struct epoll *ep, int fd, struct iovec iov, off_t offset)
 {
     char path[32];
@@ -313,8 +332,8 @@ static int write_blocking(const struct epoll *ep, int fd, struct iovec iov, off_
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
         own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     }
-    if (own < 0)
-        iov.iov_len = 1;
+    if (own < 0 && iov.iov_len > sure_to_go(fd))
+        iov.iov_len = sure_to_go(fd);
     int n = write_quietly(ep, own < 0 ? fd : own, &iov, offset, 0);
     if (own >= 0)
         close(own);
@@ -358,17 +377,16 @@ static int do_poll(struct pro_loop *loop, struct pro_op *op, struct proi_event *
 }
 
 /* `moved` collects the events of edges. The first report is made by the registration, which is an edge if one of the
- * events holds, or by a look where the descriptor is registered already or cannot be. */
+ * events holds, or by a look where that has come already or cannot. */
 static int do_poll_multi(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
     struct pro_handle *handle = op->owner.handle;
     int events = (int)op->u.io.moved;
     if (!(op->flags & PROI_PRIVATE)) {
-        bool registered = handle->backend_flags & REGISTERED;
         int r = watch(state(loop), handle);
         if (r < 0)
             return r;
-        if (registered || r > 0)
+        if (!(handle->backend_flags & UNTOLD))
             events = do_poll(loop, op, event);
     }
     op->flags |= PROI_PRIVATE;
@@ -405,6 +423,7 @@ static void wake_first(struct epoll *ep, struct pro_op *op)
 
 static void on_edge(struct epoll *ep, struct pro_handle *handle, uint32_t events)
 {
+    handle->backend_flags &= (uint16_t)~UNTOLD;
     if (events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR))
         handle->backend_flags |= HANGUP;
     if (events & EPOLLPRI)
