@@ -32,6 +32,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <sys/epoll.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "pool.h"
@@ -374,15 +375,17 @@ static int translate(struct pro_op *op, int res)
     return res;
 }
 
-/* Whether nothing about the descriptor can ever change, which is what epoll refuses to watch. A multishot poll of such
- * a one ends at once, and would for ever if it were started again. */
+/* Whether nothing about the descriptor can ever change, which is what epoll refuses to watch; without a descriptor to ask
+ * it, files. A multishot poll of such a one ends at once, and would for ever if it were started again. */
 static bool always_ready(int fd)
 {
     struct epoll_event event = {.events = EPOLLIN};
+    struct stat is;
     int epoll = epoll_create1(EPOLL_CLOEXEC);
-    bool refused = epoll >= 0 && epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 && errno == EPERM;
-    if (epoll >= 0)
-        close(epoll);
+    if (epoll < 0)
+        return fstat(fd, &is) == 0 && S_ISREG(is.st_mode);
+    bool refused = epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 && errno == EPERM;
+    close(epoll);
     return refused;
 }
 

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <termios.h>
 #include <unistd.h>
 
@@ -106,6 +107,24 @@ static void file_when_used_beyond_four_gigabytes_keeps_its_places(void **state)
     assert_int_equal(read_once(w, near, data, 8, far_out + 1).res, 2);
     assert_memory_equal(data, "bc", 2);
     assert_int_equal(lseek(fd, 0, SEEK_END), (off_t)far_out + 3);
+}
+
+/* A file that blocks, as every one does, is written at once: an appended line stays whole, and a turn is not a byte. */
+static void file_when_much_is_written_takes_it_at_once(void **state)
+{
+    enum { MUCH = 100000 };
+    struct world *w = *state;
+    struct pro_handle *near = world_adopt(w, file_with(w, ""));
+    struct record *r = world_record(w);
+    char *data = world_alloc(w, MUCH);
+    pattern_fill(data, MUCH, 0);
+    struct pro_stats before, after;
+    pro_loop_stats(w->loop, &before, sizeof before);
+    pro_write(near, record_begin(r), data, MUCH, PRO_STREAM, on_record);
+    RUN_UNTIL(w, r->finals == 1);
+    assert_int_equal(r->last.res, MUCH);
+    pro_loop_stats(w->loop, &after, sizeof after);
+    assert_in_range(after.turns - before.turns, 1, 50);
 }
 
 /* Standard input as a shell gives it with `< file`: epoll refuses to watch it. */
@@ -256,6 +275,40 @@ static void read_of_an_eventfd_brings_its_count(void **state)
     }
 }
 
+/* Such descriptors say that they are writable, and block if they are given too much. */
+static void write_to_what_blocks_goes(void **state)
+{
+    enum { MUCH = 200000 }; /* more than a pipe holds */
+    struct world *w = *state;
+    int ends[2], counter = eventfd(0, 0);
+    uint64_t count = 0;
+    skip_on_sim(w);
+    struct pro_handle *near = world_adopt(w, counter);
+    assert_int_equal(write_once(w, near, "\1\0\0\0\0\0\0", PRO_STREAM).res,
+                     -EINVAL); /* seven bytes: as write(2) says */
+    struct record *r = world_record(w), *much = world_record(w);
+    uint64_t seven = 7;
+    pro_write(near, record_begin(r), &seven, sizeof seven, PRO_STREAM, on_record);
+    RUN_UNTIL(w, r->finals == 1);
+    assert_int_equal(r->last.res, 8);
+    assert_int_equal(read(counter, &count, sizeof count), 8);
+    assert_int_equal(count, 7);
+    char *data = world_alloc(w, MUCH), *got = world_alloc(w, MUCH);
+    pattern_fill(data, MUCH, 0);
+    kernel_pipe(ends);
+    pro_write(world_adopt(w, ends[1]), record_begin(much), data, MUCH, PRO_STREAM, on_record);
+    size_t have = 0;
+    for (ssize_t n; have < MUCH; have += (size_t)n) {
+        world_turns(w, 1);
+        n = read(ends[0], got + have, MUCH - have);
+        assert_true(n > 0);
+    }
+    RUN_UNTIL(w, much->finals == 1);
+    assert_int_equal(much->last.res, MUCH);
+    assert_true(pattern_holds(got, MUCH, 0));
+    close(ends[0]);
+}
+
 /* ------------------------------------------------------------------------------------------------------------
  * Readiness
  * ------------------------------------------------------------------------------------------------------------ */
@@ -366,6 +419,25 @@ static void polls_when_several_watch_one_descriptor_all_hear(void **state)
     }
 }
 
+/* Of several that are started at once on what is ready already, none hears it twice. */
+static void polls_when_started_together_hear_once(void **state)
+{
+    struct world *w = *state;
+    int far;
+    struct pro_handle *near = world_tcp(w, &far);
+    struct record *r[3];
+    write_all(far, "x", 1);
+    for (unsigned i = 0; i < 3; i++) {
+        r[i] = world_record(w);
+        pro_poll_multi(near, record_begin(r[i]), POLLIN, on_record);
+    }
+    for (unsigned i = 0; i < 3; i++)
+        RUN_UNTIL(w, r[i]->completions > 0);
+    world_turns(w, 10);
+    for (unsigned i = 0; i < 3; i++)
+        assert_int_equal(r[i]->completions, 1);
+}
+
 /* Poll goes beside receives and sends, and takes nothing from them. */
 static void poll_beside_a_receive_disturbs_nothing(void **state)
 {
@@ -407,6 +479,24 @@ static void file_when_polled_is_ready(void **state)
     assert_int_equal(multi->last.res, -ECANCELED);
 }
 
+static void file_when_no_descriptor_is_left_is_ready_once(void **state)
+{
+    struct world *w = *state;
+    struct rlimit all, none;
+    skip_on_sim(w);
+    struct pro_handle *near = world_adopt(w, file_with(w, "abc"));
+    struct record *multi = world_record(w);
+    world_turns(w, 1);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &all), 0);
+    none = (struct rlimit){3, all.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    pro_poll_multi(near, record_begin(multi), POLLIN, on_record);
+    world_turns(w, 10);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &all), 0);
+    assert_int_equal(multi->completions, 1);
+    assert_int_equal(multi->last.res, POLLIN);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -414,19 +504,23 @@ int main(void)
         TEST(file_when_read_at_a_position_stays_where_it_stands),
         TEST(file_when_written_holds_it),
         TEST(file_when_used_beyond_four_gigabytes_keeps_its_places),
+        TEST(file_when_much_is_written_takes_it_at_once),
         TEST(standard_input_when_a_file_is_read_to_its_end),
         TEST(file_when_it_cannot_says_why),
         TEST(reads_of_a_file_when_queued_are_in_order),
         TEST(pipe_when_read_waits_for_what_is_written),
         TEST(terminal_when_read_and_written_passes_lines),
         TEST(read_of_an_eventfd_brings_its_count),
+        TEST(write_to_what_blocks_goes),
         TEST(poll_when_one_shot_is_level),
         TEST(poll_reports_only_what_was_asked_for),
         TEST(poll_when_the_peer_is_gone_says_hangup),
         TEST(poll_multi_reports_what_holds_and_then_changes),
         TEST(polls_when_several_watch_one_descriptor_all_hear),
+        TEST(polls_when_started_together_hear_once),
         TEST(poll_beside_a_receive_disturbs_nothing),
         TEST(file_when_polled_is_ready),
+        TEST(file_when_no_descriptor_is_left_is_ready_once),
     };
     return RUN(tests);
 }
