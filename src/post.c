@@ -93,11 +93,10 @@ static struct pro_remote *remote_new(struct pro_loop *loop)
     atomic_init(&remote->references, 1);
     atomic_init(&remote->inbox, loop->freeing ? CLOSED : NULL);
     remote->guard = proi_guard_new();
-    remote->waker = loop->backend->waker ? loop->backend->waker(loop) : -1;
-    if ((remote->waker >= 0 || !loop->backend->waker) && remote->guard)
+    /* Last, for the backend watches it from then on. */
+    remote->waker = remote->guard && loop->backend->waker ? loop->backend->waker(loop) : -1;
+    if (remote->guard && (remote->waker >= 0 || !loop->backend->waker))
         return remote;
-    if (remote->waker >= 0)
-        close(remote->waker);
     proi_guard_free(remote->guard);
     proi_free(&loop->allocator, remote, sizeof *remote);
     return NULL;
