@@ -371,7 +371,8 @@ PRO_API void pro_release(struct pro_handle *handle, struct pro_op *op, pro_fn *d
 
 /* One connection: `res` is a new descriptor (0 is one too), close-on-exec and non-blocking; hand it to pro_adopt or
  * pro_discard. Errors end the operation: on -EMFILE, -ENFILE, -ENOBUFS or -ENOMEM the connection waits in the backlog;
- * start again after a pause. Errors of a single connection (accept(2)) are not shown. */
+ * start again after a pause. Errors of a single connection (accept(2)) are not shown, but -EPERM is when each of
+ * many in a row is denied. */
 PRO_API void pro_accept(struct pro_handle *listener, struct pro_op *op, pro_fn *done);
 
 /* Every connection, each with PRO_MORE. */
@@ -398,7 +399,8 @@ PRO_API void pro_recv(struct pro_handle *handle, struct pro_op *op, void *data, 
 PRO_API void pro_recv_multi(struct pro_handle *handle, struct pro_op *op, struct pro_pool *pool, uint32_t credit,
                             pro_fn *done);
 
-/* Adds credit, and resumes the receive if it was paused. Without effect once the operation has ended. */
+/* Adds credit, and resumes the receive if it was paused. PRO_UNLIMITED makes it unlimited; counted credit is at most
+ * PRO_UNLIMITED - 1, and more is lost. Without effect once the operation has ended. */
 PRO_API void pro_recv_credit(struct pro_op *op, uint32_t bytes);
 
 /* Takes back all credit, and answers with one completion {0, PRO_MORE|PRO_PAUSED}. What the kernel had taken by then

@@ -19,6 +19,8 @@
 
 #include "pool.h"
 
+enum { DENIALS = 64 }; /* of connections, one after the other, that end an accept */
+
 const struct proi_op_row proi_op_rows[PROI_CODES] = {
     [PROI_NONE] = {"none", false, false},
     [PROI_RECV] = {"recv", false, false},
@@ -246,6 +248,7 @@ int pro_try_send(struct pro_handle *handle, const void *data, size_t size)
 
 void pro_recv_multi(struct pro_handle *handle, struct pro_op *op, struct pro_pool *pool, uint32_t credit, pro_fn *done)
 {
+    proi_require(pool, "a multishot receive without a pool");
     proi_handle_begin(handle, op, PROI_RECV_MULTI, done);
     op->u.stream.pool = pool;
     op->u.stream.credit = credit;
@@ -282,6 +285,14 @@ void proi_handle_starve(struct pro_loop *loop, struct pro_op *op)
         proi_list_append(&pool->starved, op);
 }
 
+/* What is counted stays counted. */
+static uint32_t credit_sum(uint32_t credit, uint32_t bytes)
+{
+    if (credit == PRO_UNLIMITED || bytes == PRO_UNLIMITED)
+        return PRO_UNLIMITED;
+    return bytes < PRO_UNLIMITED - 1 - credit ? credit + bytes : PRO_UNLIMITED - 1;
+}
+
 void pro_recv_credit(struct pro_op *op, uint32_t bytes)
 {
     if (op->state == PROI_IDLE || op->state == PROI_ENDED)
@@ -289,7 +300,7 @@ void pro_recv_credit(struct pro_op *op, uint32_t bytes)
     proi_require(op->code == PROI_RECV_MULTI, "credit is given to what is no multishot receive");
     proi_loop_check(proi_loop_of(op));
     uint32_t *credit = &op->u.stream.credit;
-    *credit = bytes < PRO_UNLIMITED - *credit ? *credit + bytes : PRO_UNLIMITED;
+    *credit = credit_sum(*credit, bytes);
     if (op->state == PROI_PARKED && *credit > 0 && !(op->flags & PROI_PAUSE))
         proi_handle_resume(op);
 }
@@ -480,12 +491,20 @@ static bool of_one_connection(int res)
     return false;
 }
 
+/* A firewall denies one connection, which is gone then. A filter on system calls denies all of them, and takes none: to
+ * ask it for ever would keep the loop busy. So a row of denials is the listener's after all; `moved` counts them. */
+static bool denied_always(struct pro_op *op, int res)
+{
+    op->u.io.moved = res == -EPERM ? op->u.io.moved + 1 : 0;
+    return op->u.io.moved >= DENIALS;
+}
+
 static void on_accept(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
 {
     bool multi = op->code == PROI_ACCEPT_MULTI;
     if (event->res >= 0)
         loop->accepted = event->res;
-    if (again(op, event->res) || of_one_connection(event->res)) {
+    if (again(op, event->res) || (of_one_connection(event->res) && !denied_always(op, event->res))) {
         go_on(loop, op);
     } else if (multi && event->res >= 0) {
         if (!event->more)

@@ -308,7 +308,9 @@ static void note_start(struct model *m, const struct event *e)
 
 static uint32_t sum(uint32_t credit, uint32_t given)
 {
-    return given < PRO_UNLIMITED - credit ? credit + given : PRO_UNLIMITED;
+    if (given == PRO_UNLIMITED || credit == PRO_UNLIMITED)
+        return PRO_UNLIMITED;
+    return given < PRO_UNLIMITED - 1 - credit ? credit + given : PRO_UNLIMITED - 1;
 }
 
 static void note_credit(struct flight *f, const struct event *e)

@@ -213,7 +213,9 @@ static void c08_credit_when_very_much_does_not_wrap(void **state)
     struct world *w = *state;
     struct flow *f = flow_new(w, 4000000000);
     pro_recv_credit(&f->r->op, 4000000000);
+    assert_int_equal(f->r->op.u.stream.credit, PRO_UNLIMITED - 1); /* it stays counted */
     pro_recv_credit(&f->r->op, PRO_UNLIMITED);
+    assert_int_equal(f->r->op.u.stream.credit, PRO_UNLIMITED);
     for (unsigned i = 0; i < 10; i++) {
         flow_send(f, 50000);
         run_until_seen(f, f->sent);
