@@ -220,7 +220,7 @@ static int start_send(struct uring *u, struct pro_op *op)
 static int provide(struct pro_loop *loop, struct pro_op *op)
 {
     struct pro_pool *pool = op->u.stream.pool;
-    if (!pool->backend_state && proi_uring_of(loop)->features & PRO_FEATURE_BUFFER_RING)
+    if (!pool->backend_state && !pool->ringless && proi_uring_of(loop)->features & PRO_FEATURE_BUFFER_RING)
         proi_uring_open_group(loop, pool);
     struct group *group = pool->backend_state;
     bool watch = op->flags & PROI_POLLING || proi_uring_may_watch(op);

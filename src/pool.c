@@ -265,6 +265,7 @@ void proi_pool_detach(struct pro_pool *pool)
     pool->next = NULL;
     pool->loop = NULL;
     pool->backend_state = NULL;
+    pool->ringless = false;
 }
 
 void proi_pool_reclaim(struct pro_pool *pool)

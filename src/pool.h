@@ -59,6 +59,7 @@ struct pro_pool {
     uint32_t slices_lent;
     uint32_t packed;   /* of those: they are in the buffers themselves */
     uint32_t receives; /* operations in flight on it */
+    bool ringless;     /* of a kernel that refused it a ring of buffers */
     bool freed;
     struct pro_allocator allocator;
 };

@@ -125,7 +125,7 @@ bool proi_uring_receive_next(struct pro_loop *loop);
 bool proi_uring_on_piece(struct pro_loop *loop, struct pro_op *op, const struct io_uring_cqe *cqe,
                          struct proi_event *ret_event);
 
-/* Gives the pool a ring; without effect where that is refused. */
+/* Gives the pool a ring. Where that is refused it is not tried again. */
 void proi_uring_open_group(struct pro_loop *loop, struct pro_pool *pool);
 /* Moves free buffers of the pool into the kernel's ring, up to the level. */
 void proi_uring_fill(struct pro_pool *pool, struct group *group);

@@ -58,11 +58,13 @@ void proi_uring_open_group(struct pro_loop *loop, struct pro_pool *pool)
     while (entries < pool->max_buffers)
         entries *= 2;
     struct group *group = proi_alloc(&loop->allocator, sizeof *group, _Alignof(struct group));
-    void *ring = group ? proi_alloc(&loop->allocator, ring_size(entries), 4096) : NULL;
+    size_t page = (size_t)sysconf(_SC_PAGESIZE); /* where the kernel wants it to begin */
+    void *ring = group ? proi_alloc(&loop->allocator, ring_size(entries), page) : NULL;
     struct io_uring_buf_reg reg = {.ring_addr = (uintptr_t)ring, .ring_entries = entries, .bgid = unused_group(loop)};
     if (!ring || io_uring_register_buf_ring(&u->ring, &reg, 0) < 0) {
         proi_free(&loop->allocator, ring, ring_size(entries));
         proi_free(&loop->allocator, group, sizeof *group);
+        pool->ringless = true;
         return;
     }
     io_uring_buf_ring_init(ring);
