@@ -429,13 +429,19 @@ static inline void buffer_back(struct pro_pool *pool, struct pro_buffer *buffer)
         proi_handle_resume(handle->parked);
 }
 
+/* The caller may touch what its pool keeps of a slice. */
+static inline void check_use(const struct pro_pool *pool)
+{
+    if (pool->loop)
+        proi_loop_check(pool->loop);
+}
+
 static inline void slice_back(struct pro_slice *slice)
 {
     struct pro_buffer *buffer = slice->buffer;
     proi_require(buffer && buffer->references > 0, "slice returned twice");
     struct pro_pool *pool = buffer->pool;
-    if (pool->loop)
-        proi_loop_check(pool->loop);
+    check_use(pool);
     slice->buffer = NULL;
     if (is_packed(slice, buffer))
         pool->packed--;
@@ -465,6 +471,7 @@ void pro_slice_return_list(struct pro_slice *list)
 int pro_slice_split(struct pro_slice *slice, uint32_t at, struct pro_slice **ret_tail)
 {
     proi_require(at > 0 && at < slice->size, "slice split outside of its bytes");
+    check_use(slice->buffer->pool);
     struct pro_slice *tail = slice_new(slice->buffer, slice->size - at);
     if (!tail)
         return -ENOBUFS;

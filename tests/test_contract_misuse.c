@@ -112,6 +112,12 @@ static void receive_on_what_is_closed(struct world *w)
     pro_recv(world_handle(w), record_begin(world_record(w)), world_alloc(w, 8), 8, 0, on_record);
 }
 
+static void receive_without_a_pool(struct world *w)
+{
+    int far;
+    pro_recv_multi(world_tcp(w, &far), record_begin(world_record(w)), NULL, PRO_UNLIMITED, on_record);
+}
+
 static void adopt_into_what_is_open(struct world *w)
 {
     int far;
@@ -297,6 +303,7 @@ static void c02_slices_and_pools_that_are_misused_abort(void **state)
     assert_dies(split_at_the_end, "split");
     assert_dies(free_a_pool_in_use, "pool");
     assert_dies(use_a_pool_on_two_loops, "pool");
+    assert_dies(receive_without_a_pool, "without a pool");
 }
 
 /* ------------------------------------------------------------------------------------------------------------
@@ -343,7 +350,7 @@ static void c02_loop_when_freed_or_run_inside_a_continuation_aborts(void **state
  * ------------------------------------------------------------------------------------------------------------ */
 
 static struct scene *shared;
-static struct record *foreign_record;
+static struct record *foreign_record, *foreign_slices;
 
 static void *foreign_run(void *context)
 {
@@ -411,9 +418,22 @@ static void *foreign_try_send(void *context)
     return context;
 }
 
+static void *foreign_split(void *context)
+{
+    struct pro_slice *tail;
+    pro_slice_split(foreign_slices->head, 1, &tail);
+    return context;
+}
+
+static void *foreign_return(void *context)
+{
+    record_drop(foreign_slices);
+    return context;
+}
+
 static void *(*const foreign[])(void *) = {
-    foreign_run,  foreign_start, foreign_recv,   foreign_cancel, foreign_deadline, foreign_close,
-    foreign_free, foreign_stop,  foreign_remote, foreign_adopt,  foreign_try_send,
+    foreign_run,  foreign_start,  foreign_recv,  foreign_cancel,   foreign_deadline, foreign_close,  foreign_free,
+    foreign_stop, foreign_remote, foreign_adopt, foreign_try_send, foreign_split,    foreign_return,
 };
 static unsigned foreign_chosen;
 
@@ -423,7 +443,11 @@ static void call_from_a_foreign_thread(struct world *w)
     shared = scene_open(w, &kinds[3]);
     foreign_record = world_record(w);
     scene_start(shared);
-    world_turns(w, 2); /* the loop is this thread's now */
+    int far;
+    foreign_slices = world_record(w);
+    pro_recv_multi(world_tcp(w, &far), record_begin(foreign_slices), world_pool(w, NULL), PRO_UNLIMITED, on_record);
+    write_all(far, "abc", 3);
+    RUN_UNTIL(w, foreign_slices->bytes == 3); /* the loop is this thread's now */
     pthread_create(&thread, NULL, foreign[foreign_chosen], NULL);
     pthread_join(thread, NULL);
 }

@@ -184,6 +184,77 @@ static void loop_without_descriptors_fails(void **state)
     expect_child(child_without_descriptors, NULL);
 }
 
+static struct pro_result last;
+
+static void remember(struct pro_loop *loop, struct pro_op *op, struct pro_result result)
+{
+    last = result;
+}
+
+/* A filter that forbids the call denies every connection and takes none. */
+static void child_that_may_not_accept(void *context)
+{
+    struct pro_loop *loop;
+    struct pro_config config = PRO_CONFIG_INIT;
+    struct pro_handle listener = {0};
+    struct pro_op accept = {0};
+    struct pro_stats stats;
+    struct sockaddr_storage at;
+    socklen_t length;
+    int fd = loopback_listen(1, &at, &length);
+    config.backend = PRO_BACKEND_EPOLL;
+    forbid(__NR_accept4, EPERM);
+    EXPECT(pro_loop_new(&config, &loop) == 0);
+    pro_adopt(loop, &listener, fd);
+    pro_accept_multi(&listener, &accept, remember);
+    tcp_connect(&at, length);
+    EXPECT(pro_run(loop, PRO_RUN_DEFAULT) == 0);
+    EXPECT(last.res == -EPERM);
+    pro_loop_stats(loop, &stats, sizeof stats);
+    EXPECT(stats.turns < 1000);
+    pro_loop_free(loop);
+}
+
+static void accept_when_every_connection_is_denied_says_so(void **state)
+{
+    expect_child(child_that_may_not_accept, NULL);
+}
+
+/* As a system does that does not know MADV_WIPEONFORK. */
+static void child_without_advice(void *context)
+{
+    struct pro_loop *loop;
+    forbid(__NR_madvise, EINVAL);
+    EXPECT(pro_loop_new(NULL, &loop) == 0);
+    expect_service(loop);
+    pro_loop_free(loop);
+}
+
+static void loop_when_forks_cannot_be_seen_serves(void **state)
+{
+    expect_child(child_without_advice, NULL);
+}
+
+/* The second attempt finds things as the first did. */
+static void child_without_memory_for_a_remote(void *context)
+{
+    struct pro_loop *loop;
+    EXPECT(pro_loop_new(NULL, &loop) == 0);
+    unsigned before = descriptor_count();
+    forbid(__NR_mmap, ENOMEM);
+    for (unsigned i = 0; i < 3; i++) {
+        EXPECT(!pro_remote_get(loop));
+        EXPECT(pro_run(loop, PRO_RUN_NOWAIT) == 0);
+    }
+    EXPECT(descriptor_count() == before);
+    pro_loop_free(loop);
+}
+
+static void remote_without_memory_is_refused(void **state)
+{
+    expect_child(child_without_memory_for_a_remote, NULL);
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -192,6 +263,9 @@ int main(void)
         TEST_BARE(auto_when_io_uring_is_half_refused_serves),
         TEST_BARE(auto_without_locked_memory_serves),
         TEST_BARE(loop_without_descriptors_fails),
+        TEST_BARE(accept_when_every_connection_is_denied_says_so),
+        TEST_BARE(loop_when_forks_cannot_be_seen_serves),
+        TEST_BARE(remote_without_memory_is_refused),
     };
     unsetenv("PROACTOR_BACKEND");
     return RUN(tests);

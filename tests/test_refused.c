@@ -37,6 +37,18 @@ int __wrap_io_uring_submit(struct io_uring *ring)
     return only_enters ? -EAGAIN : refusal ? refusal : __real_io_uring_submit(ring);
 }
 
+static unsigned rings_refused; /* of buffers */
+
+int __real_io_uring_register_buf_ring(struct io_uring *ring, struct io_uring_buf_reg *reg, unsigned flags);
+int __wrap_io_uring_register_buf_ring(struct io_uring *ring, struct io_uring_buf_reg *reg, unsigned flags);
+static bool no_rings;
+
+int __wrap_io_uring_register_buf_ring(struct io_uring *ring, struct io_uring_buf_reg *reg, unsigned flags)
+{
+    rings_refused += no_rings;
+    return no_rings ? -ENOMEM : __real_io_uring_register_buf_ring(ring, reg, flags);
+}
+
 static bool no_registrations;
 
 int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event)
@@ -226,6 +238,24 @@ static void cancel_in_line_when_there_is_no_room_is_asked_again(void **state)
     }
 }
 
+/* Locked memory is short: the pool does without a ring for as long as it is this loop's. */
+static void receives_when_the_ring_is_refused_do_not_ask_again(void **state)
+{
+    struct world *w = refusing(state);
+    int far;
+    struct pro_pool *pool = world_pool(w, NULL);
+    no_rings = true;
+    for (unsigned i = 0; i < 10; i++) {
+        struct record *r = world_record(w);
+        r->drop = true;
+        pro_recv_multi(world_tcp(w, &far), record_begin(r), pool, PRO_UNLIMITED, on_record);
+        write_all(far, "hello", 5);
+        RUN_UNTIL(w, r->bytes == 5);
+    }
+    no_rings = false;
+    assert_int_equal(rings_refused, 1);
+}
+
 /* A loop that may not sleep in the kernel sleeps without: a millisecond at a time. */
 static void loop_when_refused_is_not_busy(void **state)
 {
@@ -312,6 +342,7 @@ int main(void)
         TEST(cancel_when_refused_after_the_deadline_comes_second),
         TEST(receives_when_there_is_no_room_are_asked_again),
         TEST(cancel_in_line_when_there_is_no_room_is_asked_again),
+        TEST(receives_when_the_ring_is_refused_do_not_ask_again),
         TEST(loop_when_refused_is_not_busy),
         TEST(post_when_there_is_no_room_for_the_waker_is_not_slept_through),
         TEST(gathers_when_not_taken_keep_their_messages),
