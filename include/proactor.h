@@ -350,6 +350,10 @@ PRO_API int pro_peer_address(const struct pro_handle *handle, struct sockaddr_st
 PRO_API int pro_option_set(struct pro_handle *handle, int level, int name, const void *value, socklen_t length);
 PRO_API int pro_option_get(const struct pro_handle *handle, int level, int name, void *value, socklen_t *length);
 
+/* Bytes of a stream socket that were sent and have not reached the peer's kernel (tcp(7), SIOCOUTQ), or a negative errno:
+ * what a close with input unread would destroy, for it resets the connection. */
+PRO_API int pro_unsent(const struct pro_handle *handle);
+
 /* Closes a descriptor that an accept delivered and that nobody wants. */
 PRO_API void pro_discard(struct pro_loop *loop, int fd);
 

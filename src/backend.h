@@ -46,6 +46,7 @@ struct proi_control {
     int (*name)(struct pro_loop *loop, int fd, bool peer, struct sockaddr_storage *ret, socklen_t *ret_length);
     int (*set)(struct pro_loop *loop, int fd, int level, int name, const void *value, socklen_t length);
     int (*get)(struct pro_loop *loop, int fd, int level, int name, void *value, socklen_t *length);
+    int (*unsent)(struct pro_loop *loop, int fd); /* bytes that the peer's kernel does not have */
     int (*try_send)(struct pro_loop *loop, int fd, const void *data, size_t size); /* bytes */
     int (*close)(struct pro_loop *loop, int fd);
     void (*reset)(struct pro_loop *loop, int fd); /* the connection, for whoever holds it; else nothing */

@@ -576,6 +576,11 @@ static int sim_get(struct pro_loop *loop, int fd, int level, int name, void *val
     return proi_sim_option_get(world(loop), fd, level, name, value, length);
 }
 
+static int sim_unsent(struct pro_loop *loop, int fd)
+{
+    return proi_sim_unsent(world(loop), fd);
+}
+
 static int sim_try_send(struct pro_loop *loop, int fd, const void *data, size_t size)
 {
     struct pro_sim *sim = world(loop);
@@ -619,6 +624,7 @@ static const struct proi_control control = {
     .name = sim_name,
     .set = sim_set,
     .get = sim_get,
+    .unsent = sim_unsent,
     .try_send = sim_try_send,
     .close = sim_close,
     .reset = sim_reset,

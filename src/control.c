@@ -2,8 +2,10 @@
 #include "backend.h"
 
 #include <errno.h>
+#include <linux/sockios.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -51,6 +53,12 @@ static int kernel_set(struct pro_loop *loop, int fd, int level, int name, const 
 static int kernel_get(struct pro_loop *loop, int fd, int level, int name, void *value, socklen_t *length)
 {
     return result(getsockopt(fd, level, name, value, length));
+}
+
+static int kernel_unsent(struct pro_loop *loop, int fd)
+{
+    int bytes = 0;
+    return ioctl(fd, SIOCOUTQ, &bytes) < 0 ? -errno : bytes;
 }
 
 static int kernel_try_send(struct pro_loop *loop, int fd, const void *data, size_t size)
@@ -125,6 +133,7 @@ const struct proi_control proi_control_kernel = {
     .name = kernel_name,
     .set = kernel_set,
     .get = kernel_get,
+    .unsent = kernel_unsent,
     .try_send = kernel_try_send,
     .close = kernel_close,
     .reset = kernel_reset,

@@ -108,6 +108,12 @@ int pro_option_get(const struct pro_handle *handle, int level, int name, void *v
     return loop->backend->control->get(loop, handle->fd, level, name, value, length);
 }
 
+int pro_unsent(const struct pro_handle *handle)
+{
+    struct pro_loop *loop = open_loop(handle);
+    return loop->backend->control->unsent(loop, handle->fd);
+}
+
 void pro_discard(struct pro_loop *loop, int fd)
 {
     proi_loop_check(loop);

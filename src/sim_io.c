@@ -345,12 +345,6 @@ int proi_sim_poll(struct pro_sim *sim, int fd)
     return node ? proi_sim_node_events(node) : -EBADF;
 }
 
-int proi_sim_readable(struct pro_sim *sim, int fd)
-{
-    const struct sim_node *node = proi_sim_node(sim, fd);
-    return node ? (int)node->in.arrived : -EBADF;
-}
-
 int proi_sim_unsent(struct pro_sim *sim, int fd)
 {
     const struct sim_node *node = proi_sim_node(sim, fd);

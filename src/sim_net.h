@@ -52,8 +52,7 @@ int proi_sim_poll(struct pro_sim *sim, int fd);
 int proi_sim_name(struct pro_sim *sim, int fd, bool peer, struct sockaddr_storage *ret, socklen_t *ret_length);
 int proi_sim_option_set(struct pro_sim *sim, int fd, int level, int name, const void *value, socklen_t length);
 int proi_sim_option_get(struct pro_sim *sim, int fd, int level, int name, void *value, socklen_t *length);
-/* Bytes that a read would find (FIONREAD), and that have been sent and not arrived (SIOCOUTQ). */
-int proi_sim_readable(struct pro_sim *sim, int fd);
+/* Bytes that have been sent and not arrived (SIOCOUTQ). */
 int proi_sim_unsent(struct pro_sim *sim, int fd);
 
 #endif

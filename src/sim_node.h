@@ -20,7 +20,6 @@ enum {
     NODE_SHUT_OUT = 1 << 4,
     NODE_RESET = 1 << 5,
     NODE_LINGER_0 = 1 << 6,
-    NODE_CLOSED = 1 << 7, /* no descriptor any more */
     /* Options that are kept and mean nothing here. */
     NODE_REUSEADDR = 1 << 8,
     NODE_REUSEPORT = 1 << 9,

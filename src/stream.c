@@ -494,6 +494,13 @@ static void receive_ended(struct pro_stream *stream, struct pro_result r)
         stream->end_error = (int16_t)r.res;
 }
 
+/* A peer that reads slowly is not cut off for that: the reset that follows unread input would destroy what it has not got. */
+static bool takes_more(struct pro_stream *stream)
+{
+    int unsent = pro_unsent(&stream->handle);
+    return unsent > 0 && (uint32_t)unsent < stream->writing_pinned;
+}
+
 /* After pro_stream_close nobody wants to know what comes, only when it is over. */
 static void receive_dropped(struct pro_stream *stream, struct pro_result r)
 {
@@ -504,6 +511,8 @@ static void receive_dropped(struct pro_stream *stream, struct pro_result r)
     if (r.flags & PRO_MORE)
         return;
     clear(stream, READING | FLOWING | ASKED);
+    if (r.res == -ETIME && has(stream, LINGERING) && !has(stream, CLOSING) && takes_more(stream))
+        clear(stream, LINGERING); /* to begin anew */
     bool failed = r.res < 0 && r.res != -ETIME;
     if (failed && r.res != -ECANCELED && !has(stream, CLOSING)) /* else it is our own doing */
         note_error(stream, r.res);
@@ -604,6 +613,8 @@ static bool lingering(struct pro_stream *stream)
     if (has(stream, LINGERING) || (pro_op_in_flight(&stream->in) && !has(stream, READING)))
         return true;
     set(stream, LINGERING);
+    int unsent = pro_unsent(&stream->handle);
+    stream->writing_pinned = unsent > 0 ? (uint32_t)unsent : 0;
     pro_deadline(&stream->in, after(stream, config->linger_ns ? config->linger_ns : LINGER_NS_DEFAULT));
     if (!has(stream, READING))
         receive(stream, PRO_UNLIMITED);

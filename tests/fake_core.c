@@ -145,6 +145,11 @@ int pro_try_send(struct pro_handle *handle, const void *data, size_t size)
     return core.try_error ? core.try_error : (int)size;
 }
 
+int pro_unsent(const struct pro_handle *handle)
+{
+    return core.unsent;
+}
+
 void pro_slice_return(struct pro_slice *slice)
 {
     assert_non_null(slice->buffer);

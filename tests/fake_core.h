@@ -17,6 +17,7 @@ struct fake_core {
     unsigned pauses;   /* unanswered */
     unsigned returned; /* slices */
     bool calling;      /* inside a call of the stream's interface: nothing may be called back */
+    int unsent;        /* what pro_unsent says */
     int try_error;     /* what pro_try_send says; 0: it sends all */
 };
 extern struct fake_core core;

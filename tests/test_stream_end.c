@@ -100,6 +100,31 @@ static void linger_when_its_time_is_up_closes(void **state)
     }
 }
 
+/* Its time is up many times before it has got what was sent; and it has not noticed yet that its input is unwanted. */
+static void linger_when_the_peer_reads_slowly_waits_for_it(void **state)
+{
+    enum { SOME = 40000 };
+    struct world *w = *state;
+    struct pro_pool *pool = world_pool(w, NULL);
+    struct side *side = side_new(w, pool);
+    side->config.linger_ns = 200 * MS;
+    side_open(side, TCP);
+    side_write(side, 1000000);
+    side_end(side, PRO_STREAM_LINGER);
+    for (uint64_t at = 0, goal = side->written_at; side->got_size < goal;) {
+        struct record *pace = world_record(w);
+        far_write(side, &at, at + 1, 1);
+        far_read(side, SOME);
+        assert_int_equal(side->far_error, 1);
+        pro_timer_after(w->loop, record_begin(pace), 40 * MS, on_record);
+        RUN_UNTIL(w, pace->finals == 1);
+    }
+    assert_true(far_has_pattern(side));
+    READ_UNTIL(side, SOME, side->far_error != 1);
+    assert_int_equal(side->far_error, 0);
+    side_done(side);
+}
+
 static void linger_when_the_peer_resets_says_so(void **state)
 {
     struct world *w = *state;
@@ -756,6 +781,7 @@ int main(void)
         TEST(linger_when_input_is_unread_delivers_every_byte_and_a_clean_end),
         TEST(linger_when_the_limit_of_bytes_is_met_closes),
         TEST(linger_when_its_time_is_up_closes),
+        TEST(linger_when_the_peer_reads_slowly_waits_for_it),
         TEST(linger_when_the_peer_resets_says_so),
         TEST(end_when_a_write_has_met_the_reset_is_no_end_of_file),
         TEST(flush_when_a_queue_stands_sends_it_and_closes),

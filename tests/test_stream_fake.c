@@ -554,6 +554,42 @@ static void linger_when_reading_flows_stands_until_the_queue_is_sent(void **stat
     assert_called("w0(10) closed ");
 }
 
+static void linger_when_the_peer_takes_more_begins_anew(void **state)
+{
+    config.linger_ns = 500;
+    open_stream();
+    end_stream(PRO_STREAM_LINGER);
+    answer_pause();
+    core.now = 1000;
+    core.unsent = 300;
+    complete(&s.out, SHUTDOWN, 0);
+    assert_int_equal(s.in.time_at, 1500);
+    core.now = 1500;
+    core.unsent = 200;
+    complete(&s.in, RECEIVE, -ETIME);
+    assert_int_equal(s.in.code, RECEIVE);
+    assert_int_equal(s.in.time_at, 2000);
+    arrives(0, true);
+    complete(&s.in, RECEIVE, -ETIME); /* no more than before */
+    assert_int_equal(s.out.code, CLOSE);
+    complete(&s.out, CLOSE, 0);
+    assert_called("closed ");
+}
+
+static void linger_when_the_peer_has_got_all_ends(void **state)
+{
+    open_stream();
+    end_stream(PRO_STREAM_LINGER);
+    answer_pause();
+    core.unsent = 300;
+    complete(&s.out, SHUTDOWN, 0);
+    core.unsent = 0;
+    complete(&s.in, RECEIVE, -ETIME);
+    assert_int_equal(s.out.code, CLOSE);
+    complete(&s.out, CLOSE, 0);
+    assert_called("closed ");
+}
+
 static void linger_when_the_pause_is_unanswered_gives_credit_before_it(void **state)
 {
     open_stream();
@@ -711,6 +747,8 @@ int main(void)
         TEST(end_when_a_write_met_the_loss_is_no_end_of_file),
         TEST(drained_when_the_queue_is_dropped_is_not_told),
         TEST(linger_when_reading_flows_stands_until_the_queue_is_sent),
+        TEST(linger_when_the_peer_takes_more_begins_anew),
+        TEST(linger_when_the_peer_has_got_all_ends),
         TEST(linger_when_the_pause_is_unanswered_gives_credit_before_it),
         TEST(linger_when_reading_ended_at_its_deadline_reads_again),
         TEST(linger_when_a_resume_is_on_its_way_waits_for_it),

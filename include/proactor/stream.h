@@ -48,7 +48,7 @@ struct pro_stream_config {
     uint64_t write_timeout_ns;
 
     /* How long, and for how many bytes, a lingering close reads and drops what the peer still sends. Defaults 5 s
-     * and 1 MiB. */
+     * and 1 MiB. The time begins anew if the peer has taken more of what was sent to it, and has not got all. */
     uint64_t linger_ns;
     uint64_t linger_bytes;
 
@@ -82,7 +82,7 @@ struct pro_stream {
         uint64_t lingered;       /* bytes dropped since the close */
     } u;
     uint32_t queued_pinned;  /* bytes pinned by the queue and the write in flight */
-    uint32_t writing_pinned; /* those of the slices in flight */
+    uint32_t writing_pinned; /* those of the slices in flight; while it lingers, bytes that have not reached the peer */
     int16_t error;           /* the first met */
     int16_t end_error;       /* what `end` has to tell */
     uint16_t flags;
