@@ -501,10 +501,10 @@ static bool denied_always(struct pro_op *op, int res)
 
 static void on_accept(struct pro_loop *loop, struct pro_op *op, const struct proi_event *event)
 {
-    bool multi = op->code == PROI_ACCEPT_MULTI;
+    bool multi = op->code == PROI_ACCEPT_MULTI, denied = denied_always(op, event->res);
     if (event->res >= 0)
         loop->accepted = event->res;
-    if (again(op, event->res) || (of_one_connection(event->res) && !denied_always(op, event->res))) {
+    if (again(op, event->res) || (of_one_connection(event->res) && !denied)) {
         go_on(loop, op);
     } else if (multi && event->res >= 0) {
         if (!event->more)
