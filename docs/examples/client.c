@@ -1,4 +1,6 @@
-/* Sends one frame to the server on a port of this host and prints the answer, each step under a deadline:
+/* SPDX-License-Identifier: MIT
+ *
+ * Sends one frame to the server on a port of this host and prints the answer, each step under a deadline:
  *
  *      client 6789 'hello, world'
  *

@@ -1,4 +1,6 @@
-/* Passes every connection to one port of this host on to another, both ways, without copying a byte:
+/* SPDX-License-Identifier: MIT
+ *
+ * Passes every connection to one port of this host on to another, both ways, without copying a byte:
  *
  *      proxy 7778 7777
  *

@@ -1,4 +1,6 @@
-/* An echo server with a bug, and the world that finds it: sim_bug [fixed] [SEED]. docs/simulation.md tells the story. */
+/* SPDX-License-Identifier: MIT
+ *
+ * An echo server with a bug, and the world that finds it: sim_bug [fixed] [SEED]. docs/simulation.md tells the story. */
 #include <netinet/in.h>
 #include <proactor/sim.h>
 #include <proactor/stream.h>
