@@ -270,7 +270,8 @@ struct pro_config {
         sizeof(struct pro_config), PRO_BACKEND_AUTO, 0, 0, 0, 0, 0, {NULL, NULL, NULL}, NULL, 0, 0                     \
     }
 
-/* Makes a loop. `config` may be NULL and is not kept. Fails with -EINVAL (a config that makes no sense), -ENOMEM,
+/* Makes a loop. `config` may be NULL and is not kept. Fails with -EINVAL (a config or PROACTOR_BACKEND that makes no
+ * sense), -ENOMEM,
  * -EMFILE, or, for a named backend, the errno of what refused it (-ENOSYS, -EPERM, … see docs/backends.md). */
 PRO_API int pro_loop_new(const struct pro_config *config, struct pro_loop **ret_loop);
 
@@ -336,7 +337,8 @@ enum {
 };
 
 /* A listening stream socket on `address`, adopted into `handle`: TCP over IPv4 or IPv6 (with SO_REUSEADDR), or Unix
- * (path or abstract). `backlog` 0 is the system's most. Errors of socket(2), bind(2), listen(2). */
+ * (path or abstract; the path stays when the listener is closed). `backlog` 0 is the system's most. Errors of socket(2),
+ * bind(2), listen(2). */
 PRO_API int pro_listen(struct pro_loop *loop, struct pro_handle *handle, const struct sockaddr *address,
                        socklen_t length, int backlog, unsigned flags);
 
@@ -363,7 +365,8 @@ PRO_API void pro_discard(struct pro_loop *loop, int fd);
 PRO_API void pro_close(struct pro_handle *handle, struct pro_op *op, pro_fn *done);
 
 /* The same, but first resets the connection: the peer gets an error at once, unsent data is dropped, and so is the
- * connection of others who share the socket. On what is no connection it is pro_close. */
+ * connection of others who share the socket. Unix sockets know no reset: their peer sees an end of file, behind what was
+ * sent. On what is no connection it is pro_close. */
 PRO_API void pro_abort(struct pro_handle *handle, struct pro_op *op, pro_fn *done);
 
 /* Like pro_close, but the descriptor stays open and goes back to the caller in `res`. */
@@ -393,7 +396,8 @@ enum {
 };
 
 /* Receives 1 to `size` bytes from a socket into `data`; `size` is 1 to INT32_MAX. `res` is the count; 0 with PRO_EOF
- * is the end, 0 without is an empty datagram. `flags`: PRO_RECV_ALL. */
+ * is the end, 0 without is an empty datagram. What of a datagram does not fit is lost. `flags`: PRO_RECV_ALL, for streams
+ * of bytes. */
 PRO_API void pro_recv(struct pro_handle *handle, struct pro_op *op, void *data, size_t size, unsigned flags,
                       pro_fn *done);
 
@@ -416,8 +420,8 @@ PRO_API void pro_recv_pause(struct pro_op *op);
 PRO_API void pro_send(struct pro_handle *handle, struct pro_op *op, struct iovec *iov, int count, unsigned flags,
                       pro_fn *done);
 
-/* Sends a list of slices, linked by `next`, without copying them. Takes the list over: the slices are returned to
- * their pool as they are done with, in any case. On a socket that keeps message borders at most 64: else -EMSGSIZE. */
+/* Sends a list of slices, linked by `next`, without copying them; `res` as of pro_send. Takes the list over: the slices
+ * are returned to their pool as they are done with, in any case. On a socket that keeps message borders at most 64: else -EMSGSIZE. */
 PRO_API void pro_send_slices(struct pro_handle *handle, struct pro_op *op, struct pro_slice *list, pro_fn *done);
 
 /* Sends what a socket takes at once, without an operation: 1 to `size` bytes, or -EAGAIN when it takes none or when a
@@ -430,7 +434,7 @@ PRO_API int pro_try_send(struct pro_handle *handle, const void *data, size_t siz
 PRO_API void pro_read(struct pro_handle *handle, struct pro_op *op, void *data, size_t size, uint64_t offset,
                       pro_fn *done);
 
-/* Writes all `size` bytes; ordered and cut like a send (9). */
+/* Writes all `size` bytes, of which `res` is the count; ordered and cut like a send (9). */
 PRO_API void pro_write(struct pro_handle *handle, struct pro_op *op, const void *data, size_t size, uint64_t offset,
                        pro_fn *done);
 
@@ -440,7 +444,8 @@ PRO_API void pro_shutdown(struct pro_handle *handle, struct pro_op *op, int how,
 
 /* Readiness of a descriptor that somebody else reads and writes. `events` and `res` are those of poll(2). The one-shot
  * completes as soon as one of them holds; the multishot reports once if one holds now, and then changes. A descriptor
- * that is always ready (a regular file) reports ready. */
+ * that is always ready (a regular file) reports ready. The descriptor is the handle's meanwhile: before its owner closes
+ * it, get it back with pro_release. */
 PRO_API void pro_poll(struct pro_handle *handle, struct pro_op *op, unsigned events, pro_fn *done);
 PRO_API void pro_poll_multi(struct pro_handle *handle, struct pro_op *op, unsigned events, pro_fn *done);
 
@@ -468,7 +473,8 @@ PRO_API void pro_cancel_all(struct pro_handle *handle);
  * Other threads and signal handlers
  * ------------------------------------------------------------------------------------------------------------ */
 
-/* A counted reference to the loop's mailbox. Taken on the loop's thread; NULL if there is no memory or descriptor. */
+/* A counted reference to the loop's mailbox. Taken on the loop's thread; NULL if there is no memory or descriptor. It
+ * does not keep pro_run running: a timer at PRO_NEVER does. */
 PRO_API struct pro_remote *pro_remote_get(struct pro_loop *loop);
 /* One more reference, and one less. The mailbox outlives its loop until the last is dropped. Any thread. */
 PRO_API struct pro_remote *pro_remote_ref(struct pro_remote *remote);

@@ -1,4 +1,6 @@
-/* Names and sentences for errno values, as this library means them, and the last words before an abort.
+/* SPDX-License-Identifier: MIT
+ *
+ * Names and sentences for errno values, as this library means them, and the last words before an abort.
  *
  * Our own table, for three reasons: strerror is not thread-safe, strerrorname_np is glibc's alone, and the general
  * text of an errno ("Operation not permitted") seldom says what it means for an I/O operation. */
@@ -36,6 +38,8 @@ static const struct {
     ROW(EISDIR, "The descriptor is a directory."),
     ROW(EROFS, "The file system is read-only."),
     ROW(ENAMETOOLONG, "The path is too long."),
+    ROW(ELOOP, "The path has too many symbolic links."),
+    ROW(ESTALE, "The file is gone from the server that has it."),
     ROW(EDQUOT, "The quota of the file system is used up."),
     ROW(EOVERFLOW, "A value does not fit."),
     ROW(EINVAL, "An argument makes no sense here, or the kernel does not know it."),
@@ -44,6 +48,7 @@ static const struct {
     ROW(EFBIG, "The file would become too large."),
     ROW(ENOSPC, "There is no space left."),
     ROW(ESPIPE, "The descriptor has no position: a pipe, socket or terminal."),
+    ROW(ENOTTY, "The descriptor does not know this request."),
     ROW(EPIPE, "The connection is closed for writing, or an earlier send was cut short."),
     ROW(ENOSYS, "The kernel lacks this call, or a sandbox hides it."),
     ROW(ETIME, "The deadline passed."),
@@ -52,6 +57,8 @@ static const struct {
     ROW(EMSGSIZE, "The message is too large for the socket."),
     ROW(EPROTOTYPE, "The protocol does not fit the socket's type."),
     ROW(EPROTONOSUPPORT, "The protocol is not supported."),
+    ROW(EPROTO, "The peer or the protocol went wrong."),
+    ROW(ENOPROTOOPT, "The socket does not know the option."),
     ROW(EOPNOTSUPP, "The descriptor or kernel does not support this operation."),
     ROW(EAFNOSUPPORT, "The address family is not supported."),
     ROW(EADDRINUSE, "The address is in use."),

@@ -20,8 +20,11 @@ export LD_LIBRARY_PATH
 
 cat >"$scratch/program.c" <<'END'
 #include <proactor.h>
+#include <proactor/sim.h>
 #include <proactor/stream.h>
 #include <stdio.h>
+
+struct pro_sim_config world = PRO_SIM_CONFIG_INIT;
 
 static void on_timer(struct pro_loop *loop, struct pro_op *op, struct pro_result result)
 {
@@ -32,7 +35,7 @@ static void on_timer(struct pro_loop *loop, struct pro_op *op, struct pro_result
 int main(void)
 {
     struct pro_loop *loop;
-    struct pro_op op = {};
+    static struct pro_op op;
     if (pro_loop_new(NULL, &loop) < 0 || pro_version() != PRO_VERSION)
         return 1;
     pro_timer_after(loop, &op, 1000, on_timer);
@@ -57,7 +60,7 @@ try()
 # shellcheck disable=SC2046
 {
     try c_shared cc -std=c17 -Wall -Werror -o "$scratch/c_shared" "$scratch/program.c" $(pkg --cflags --libs)
-    try cxx_shared c++ -Wall -Werror -o "$scratch/cxx_shared" "$scratch/program.cc" $(pkg --cflags --libs)
+    try cxx_shared c++ -std=c++11 -Wall -Wpedantic -Werror -o "$scratch/cxx_shared" "$scratch/program.cc" $(pkg --cflags --libs)
     static=$(pkg --variable=libdir)/libproactor.a
     try c_static cc -std=c17 -o "$scratch/c_static" "$scratch/program.c" $(pkg --cflags) "$static" \
         $(pkg --static --libs-only-other) -luring -pthread

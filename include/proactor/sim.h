@@ -128,7 +128,10 @@ struct pro_sim_config {
 /* PRO_SIM_SEED with seed 0, no latency, no faults. */
 #define PRO_SIM_CONFIG_INIT                                                                                            \
     {                                                                                                                  \
-        .size = sizeof(struct pro_sim_config), .front = PRO_SIM_SEED                                                   \
+        sizeof(struct pro_sim_config), PRO_SIM_SEED, 0, 0, NULL, 0, NULL, 0, 0, 0, 0, 0, 0, 0, 0, {0}, NULL,           \
+        {                                                                                                              \
+            NULL, NULL, NULL                                                                                           \
+        }                                                                                                              \
     }
 
 /* Sets every rate of `config`. */

@@ -146,7 +146,7 @@ enum pro_stream_ending {
                               linger limits are met, close: the peer sees every byte and a clean end of file */
     PRO_STREAM_FLUSH,      /* send the queue, close */
     PRO_STREAM_NOW,        /* drop the queue, close */
-    PRO_STREAM_ABORT,      /* drop the queue, reset the connection */
+    PRO_STREAM_ABORT,      /* drop the queue, reset the connection (a Unix socket has none to reset: pro_abort) */
 };
 
 /* Ends the stream; `closed` is called when it is done. May be called again with a harsher ending; a milder one is
