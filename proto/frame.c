@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: MIT
+ *
  * The parser has four states, and needs no member to name them: how many digits of the header it has
  * taken tells the first three apart, and a reason makes the fourth.
  *

@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: MIT
+ *
  * frame: the codec of the reverse protocol, without any I/O.
  *
  * A frame is a header of exactly five ASCII digits, which say how many bytes of payload follow, and

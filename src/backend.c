@@ -1,4 +1,6 @@
-/* Which backend a loop gets.
+/* SPDX-License-Identifier: MIT
+ *
+ * Which backend a loop gets.
  *
  * Named: that one, or its error. AUTO: io_uring, and if the system refuses it, whatever the errno, epoll with the
  * reason in the description. The list of errnos that mean "refused" is long and grows (missing, switched off, hidden by

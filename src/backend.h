@@ -1,4 +1,6 @@
-/* The one seam. A backend turns a started operation into results; time, the wait for something to happen and every
+/* SPDX-License-Identifier: MIT
+ *
+ * The one seam. A backend turns a started operation into results; time, the wait for something to happen and every
  * system call about descriptors are reached through it and through nothing else. It calls no user code, knows no timers
  * and keeps no policy: order, credit, cancel, deadlines and close are the core's, once for all backends.
  *

@@ -1,4 +1,6 @@
-/* The reactor: readiness is turned into completions.
+/* SPDX-License-Identifier: MIT
+ *
+ * The reactor: readiness is turned into completions.
  *
  *      start --> ready queue --> system call --> event
  *                    ^               |

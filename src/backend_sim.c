@@ -1,4 +1,6 @@
-/* The simulated kernel, as a backend: requests that are carried out, cancelled and told in any order a kernel may choose.
+/* SPDX-License-Identifier: MIT
+ *
+ * The simulated kernel, as a backend: requests that are carried out, cancelled and told in any order a kernel may choose.
  *
  *      start ---> request --- carried out ---> result --- reap ---> event
  *                  |   ^          |  ^           ^

@@ -1,4 +1,6 @@
-/* The proactor: SQE preparation and CQE reaping, nothing else.
+/* SPDX-License-Identifier: MIT
+ *
+ * The proactor: SQE preparation and CQE reaping, nothing else.
  *
  *      start --> SQE --.                                          user_data
  *      cancel -> SQE --+--> one io_uring_enter a turn --> CQEs      operation        its own completions

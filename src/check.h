@@ -1,4 +1,6 @@
-/* Assertions that live in every build. Two kinds: a bug of ours, and misuse by the program. */
+/* SPDX-License-Identifier: MIT
+ *
+ * Assertions that live in every build. Two kinds: a bug of ours, and misuse by the program. */
 #ifndef PROI_CHECK_H
 #define PROI_CHECK_H
 

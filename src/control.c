@@ -1,4 +1,6 @@
-/* The control row of the kernel and its clock, common to the backends that stand on it. */
+/* SPDX-License-Identifier: MIT
+ *
+ * The control row of the kernel and its clock, common to the backends that stand on it. */
 #include "backend.h"
 
 #include <errno.h>

@@ -1,4 +1,6 @@
-/* Descriptors: how they become handles, what can be asked of them at once, and how they end.
+/* SPDX-License-Identifier: MIT
+ *
+ * Descriptors: how they become handles, what can be asked of them at once, and how they end.
  *
  * The close. It cancels what is in flight, waits until all those continuations have run, and is then handed to the
  * backend like any other operation. Nothing on the handle is alive at that moment, which is why no operation can ever

@@ -1,4 +1,6 @@
-/* A timer descriptor says "run now" as well as "run then", so that work made outside of pro_run needs no other means. */
+/* SPDX-License-Identifier: MIT
+ *
+ * A timer descriptor says "run now" as well as "run then", so that work made outside of pro_run needs no other means. */
 #include "embed.h"
 
 #include <errno.h>

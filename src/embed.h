@@ -1,4 +1,6 @@
-/* pro_loop_fd for the backends that stand on the kernel: one descriptor that is readable when a run is due. */
+/* SPDX-License-Identifier: MIT
+ *
+ * pro_loop_fd for the backends that stand on the kernel: one descriptor that is readable when a run is due. */
 #ifndef PROI_EMBED_H
 #define PROI_EMBED_H
 

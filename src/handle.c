@@ -1,4 +1,6 @@
-/* Handles: what is started on them, in which order it goes to the backend, and what an event means for each kind.
+/* SPDX-License-Identifier: MIT
+ *
+ * Handles: what is started on them, in which order it goes to the backend, and what an event means for each kind.
  *
  * The lanes. A handle has one lane for what receives (recv, accept, read) and one for what sends (send, write, connect,
  * shutdown). Only the first of a lane is with the backend; when it leaves, the next one goes. Polls are under way all
@@ -339,7 +341,7 @@ uint32_t proi_handle_answer(struct pro_op *op)
     return PRO_PAUSED;
 }
 
-bool proi_handle_ready(struct pro_loop *loop, struct pro_op *op)
+bool proi_handle_prepare(struct pro_loop *loop, struct pro_op *op)
 {
     struct pro_handle *handle = op->owner.handle;
     if (op->code == PROI_CLOSE)

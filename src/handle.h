@@ -1,4 +1,6 @@
-/* Handles, their lanes, and what an event means for each kind of operation. */
+/* SPDX-License-Identifier: MIT
+ *
+ * Handles, their lanes, and what an event means for each kind of operation. */
 #ifndef PROI_HANDLE_H
 #define PROI_HANDLE_H
 
@@ -36,8 +38,9 @@ static inline void proi_handle_unlink(struct pro_op *op)
 /* What its descriptor is; asked once. */
 enum proi_kind proi_handle_kind(struct pro_handle *handle);
 
-/* A close or multishot receive of the submission queue is about to go to the backend: whether it should. */
-bool proi_handle_ready(struct pro_loop *loop, struct pro_op *op);
+/* A close or multishot receive of the submission queue is about to go to the backend. False if it may not, and stands
+ * still. */
+bool proi_handle_prepare(struct pro_loop *loop, struct pro_op *op);
 /* The backend found no memory for a receive. */
 void proi_handle_starve(struct pro_loop *loop, struct pro_op *op);
 /* Memory or credit is back for a receive that is STARVED or PARKED. */

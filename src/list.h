@@ -1,4 +1,6 @@
-/* The ways operations are chained. All are intrusive: an operation may be in one list and one queue at a time.
+/* SPDX-License-Identifier: MIT
+ *
+ * The ways operations are chained. All are intrusive: an operation may be in one list and one queue at a time.
  *
  *  list: doubly linked through link_next/link_prev, known by its head alone; the head's link_prev is the tail:
  *

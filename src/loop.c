@@ -1,4 +1,6 @@
-/* The loop: what was started goes to the backend, what the backend completed goes to the continuations.
+/* SPDX-License-Identifier: MIT
+ *
+ * The loop: what was started goes to the backend, what the backend completed goes to the continuations.
  *
  *      start ---> submissions ---> backend ---> events ------.
  *                     |                                       +---> continuations
@@ -20,8 +22,8 @@
 #include "pool.h"
 #include "post.h"
 
-_Static_assert(sizeof(struct pro_op) == 96, "the header promises at most 96 bytes");
-_Static_assert(sizeof(struct pro_handle) == 80, "the header promises at most 80 bytes");
+_Static_assert(sizeof(struct pro_op) <= 96, "the header promises at most 96 bytes");
+_Static_assert(sizeof(struct pro_handle) <= 80, "the header promises at most 80 bytes");
 _Static_assert(sizeof(struct pro_result) == 16, "a result travels in registers");
 
 enum {
@@ -490,7 +492,7 @@ static bool submit(struct pro_loop *loop, struct pro_op *op)
         return op->flags & PROI_ASKED;
     }
     proi_assert(op->state == PROI_STARTING);
-    if ((op->code == PROI_RECV_MULTI || op->code == PROI_CLOSE) && !proi_handle_ready(loop, op))
+    if ((op->code == PROI_RECV_MULTI || op->code == PROI_CLOSE) && !proi_handle_prepare(loop, op))
         return true;
     op->state = PROI_ACTIVE;
     op->flags &= (uint16_t)~PROI_ASKED;

@@ -1,4 +1,6 @@
-/* The loop's own state, and what its parts say to each other. */
+/* SPDX-License-Identifier: MIT
+ *
+ * The loop's own state, and what its parts say to each other. */
 #ifndef PROI_LOOP_H
 #define PROI_LOOP_H
 
@@ -42,6 +44,16 @@ struct pro_loop {
 static inline const void *proi_self(void)
 {
     return __builtin_thread_pointer();
+}
+
+/* Tells the processor that this thread only waits. (On ARM a `yield` is over at once.) */
+static inline void proi_relax(void)
+{
+#if defined __x86_64__ || defined __i386__
+    __builtin_ia32_pause();
+#elif defined __aarch64__
+    __asm__ volatile("isb");
+#endif
 }
 
 /* Aborts unless the calling thread may use the loop. */

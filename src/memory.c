@@ -1,4 +1,6 @@
-/* Memory of a loop: the allocator that the configuration names, and the page that tells a forked child. */
+/* SPDX-License-Identifier: MIT
+ *
+ * Memory of a loop: the allocator that the configuration names, and the page that tells a forked child. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>

@@ -1,4 +1,6 @@
-/* The life of an operation.
+/* SPDX-License-Identifier: MIT
+ *
+ * The life of an operation.
  *
  *                 start                       flush                  event, without MORE
  *      IDLE ---------------> QUEUED --------> STARTING --> ACTIVE ------------------------.
@@ -14,8 +16,7 @@
  *      IDLE --> CLOSING -------+      a close that waits for the others of its handle, then STARTING
  *      IDLE --> POSTED --------'      in a remote's inbox
  *
- * Invariant (proi_op_check): an operation is in the list its state names; it is in at most one queue, and PROI_QUEUED
- * tells so; with PROI_TIMED it is in the wheel, or a send of which the backend has not said yet that it waits. */
+ * Invariant: an operation is in the list its state names; it is in at most one queue, and PROI_INQUEUE tells so; with PROI_TIMED it is in the wheel, or a send of which the backend has not said yet that it waits. */
 #ifndef PROI_OP_H
 #define PROI_OP_H
 
@@ -95,9 +96,9 @@ static inline enum proi_lane proi_lane_of(enum proi_code code)
 enum {
     PROI_H_CLOSING = 1 << 0,
     PROI_H_BROKEN = 1 << 1,     /* a stream send was cut: later ones are not tried */
+    PROI_H_KNOWN = 1 << 2,      /* its enum proi_kind has been asked for, see PROI_H_KIND */
     PROI_H_CONNECTION = 1 << 3, /* from a listener: no datagrams */
-    PROI_H_KNOWN = 1 << 2,      /* its enum proi_kind has been asked for, ... */
-    PROI_H_KIND = 8,            /* ... and stands from this bit on */
+    PROI_H_KIND = 8,            /* it stands from this bit on */
 };
 
 /* What differs by operation, for the core. The backends have tables of their own. */

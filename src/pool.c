@@ -1,4 +1,6 @@
-/* Buffers in slabs, slices that share them, and accounts that say who holds how much.
+/* SPDX-License-Identifier: MIT
+ *
+ * Buffers in slabs, slices that share them, and accounts that say who holds how much.
  *
  *      pool -- slab -- buffer --.-- slice (head of a message, lent to handle A)
  *           '- slab    buffer   '-- slice (the rest, lent to handle A)

@@ -1,4 +1,6 @@
-/* Pools, seen from the core and the backends. */
+/* SPDX-License-Identifier: MIT
+ *
+ * Pools, seen from the core and the backends. */
 #ifndef PROI_POOL_H
 #define PROI_POOL_H
 

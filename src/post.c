@@ -1,4 +1,6 @@
-/* Posting from other threads: a stack that anyone may push to and the loop takes whole.
+/* SPDX-License-Identifier: MIT
+ *
+ * Posting from other threads: a stack that anyone may push to and the loop takes whole.
  *
  *      poster:  push op on `inbox`;       if (asleep && exchange(asleep, 0)) write(waker)
  *      loop:    asleep = 1; inbox empty?  then sleep;      ... take the whole inbox, turn it over: first in, first out
@@ -213,15 +215,6 @@ bool proi_post_pending(const struct pro_loop *loop)
     return remote && ((atomic_load(&remote->inbox) && !loop->freeing) || atomic_load(&remote->woken));
 }
 
-static void relax(void)
-{
-#if defined __x86_64__ || defined __i386__
-    __builtin_ia32_pause();
-#elif defined __aarch64__
-    __asm__ volatile("isb");
-#endif
-}
-
 /* Where one post follows the other quickly, the next is there sooner than the loop could sleep and be woken: both sides
  * are spared the system calls. Bounded; never without a post since the last time; and hardly ever if it is in vain. */
 static bool linger(struct pro_remote *remote)
@@ -235,7 +228,7 @@ static bool linger(struct pro_remote *remote)
             remote->chances = CHANCES;
             return true;
         }
-        relax();
+        proi_relax();
     }
     remote->chances -= remote->chances > 0;
     return false;

@@ -1,4 +1,6 @@
-/* The mailbox of a loop: what other threads and signal handlers may touch. */
+/* SPDX-License-Identifier: MIT
+ *
+ * The mailbox of a loop: what other threads and signal handlers may touch. */
 #ifndef PROI_POST_H
 #define PROI_POST_H
 

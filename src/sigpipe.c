@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "sigpipe.h"
 
 #include <errno.h>

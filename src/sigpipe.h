@@ -1,4 +1,6 @@
-/* Keeps a write to a pipe without readers from raising SIGPIPE: sockets have MSG_NOSIGNAL, pipes have RWF_NOSIGNAL on
+/* SPDX-License-Identifier: MIT
+ *
+ * Keeps a write to a pipe without readers from raising SIGPIPE: sockets have MSG_NOSIGNAL, pipes have RWF_NOSIGNAL on
  * Linux 6.18 and later, and before that the signal is blocked for the thread and taken back. */
 #ifndef PROI_SIGPIPE_H
 #define PROI_SIGPIPE_H

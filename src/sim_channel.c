@@ -1,4 +1,6 @@
-/* Bytes under way. The ring grows as bytes need it, so that an idle connection has none; pieces arrive in the order they
+/* SPDX-License-Identifier: MIT
+ *
+ * Bytes under way. The ring grows as bytes need it, so that an idle connection has none; pieces arrive in the order they
  * were sent, for each is at least as late as the one before. */
 #include "sim_channel.h"
 

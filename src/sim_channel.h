@@ -1,4 +1,6 @@
-/* One direction of a simulated connection: what is under way to a node, and what has arrived there.
+/* SPDX-License-Identifier: MIT
+ *
+ * One direction of a simulated connection: what is under way to a node, and what has arrived there.
  *
  *      read <-- [ arrived | under way, in flights ] <-- sent
  */

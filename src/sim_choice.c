@@ -1,4 +1,6 @@
-/* Choices, and the walk through all of them.
+/* SPDX-License-Identifier: MIT
+ *
+ * Choices, and the walk through all of them.
  *
  * A walk keeps the choices of the history under way as a stack of (taken, of how many). A history replays the stack from
  * the bottom, and takes 0 wherever it comes to a choice that is new. The next history is the one with the last choice

@@ -1,4 +1,6 @@
-/* The one source of choices of a simulated world: a seed, a fuzzer's bytes, or a walk through all of them. */
+/* SPDX-License-Identifier: MIT
+ *
+ * The one source of choices of a simulated world: a seed, a fuzzer's bytes, or a walk through all of them. */
 #ifndef PROI_SIM_CHOICE_H
 #define PROI_SIM_CHOICE_H
 

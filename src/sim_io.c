@@ -1,4 +1,6 @@
-/* What is done with the descriptors of a simulated world: send and receive, read and write, and the ways to end. */
+/* SPDX-License-Identifier: MIT
+ *
+ * What is done with the descriptors of a simulated world: send and receive, read and write, and the ways to end. */
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>

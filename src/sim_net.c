@@ -1,4 +1,6 @@
-/* Sockets, pipes and files of a simulated world.
+/* SPDX-License-Identifier: MIT
+ *
+ * Sockets, pipes and files of a simulated world.
  *
  * A descriptor is a number for a node. A stream socket's node has a channel for what comes in; what it sends goes into
  * the channel of its peer. So a node that is closed may leave bytes and an end of file behind, under way in what is no

@@ -1,4 +1,6 @@
-/* The simulated kernel's descriptors: sockets, pipes and files, and the system calls on them.
+/* SPDX-License-Identifier: MIT
+ *
+ * The simulated kernel's descriptors: sockets, pipes and files, and the system calls on them.
  *
  * The calls never wait. They return what Linux would, with a negative errno for -1. Of the faults they know those of the
  * network; those of the calls are the backend's, which asks for them before it calls. */

@@ -1,4 +1,6 @@
-/* What stands behind the simulated descriptors; for sim_net.c and sim_option.c. */
+/* SPDX-License-Identifier: MIT
+ *
+ * What stands behind the simulated descriptors; for sim_net.c and sim_option.c. */
 #ifndef PROI_SIM_NODE_H
 #define PROI_SIM_NODE_H
 

@@ -1,4 +1,6 @@
-/* Names and options of simulated sockets, and the audit of them all. */
+/* SPDX-License-Identifier: MIT
+ *
+ * Names and options of simulated sockets, and the audit of them all. */
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>

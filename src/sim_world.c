@@ -1,4 +1,6 @@
-/* What happens in a simulated world, and in which order.
+/* SPDX-License-Identifier: MIT
+ *
+ * What happens in a simulated world, and in which order.
  *
  * Whatever may happen is an action: a request is carried out, a cancel takes effect, a segment arrives, a loop takes its
  * turn. Those that may happen now stand in a ring, oldest first, and the next is drawn from among the first few of it
@@ -18,6 +20,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "loop.h"
+
 enum {
     WINDOW = 16, /* of the things that can happen now, those among which is drawn */
     TAIL = 40,   /* events that a failure prints */
@@ -28,16 +32,6 @@ enum {
 #define UNLIMITED UINT64_MAX
 
 /* ---- Making ---- */
-
-static void *default_alloc(void *context, size_t size, size_t align)
-{
-    return aligned_alloc(align, (size + align - 1) / align * align);
-}
-
-static void default_free(void *context, void *memory, size_t size)
-{
-    free(memory);
-}
 
 static bool config_ok(const struct pro_sim_config *c)
 {
@@ -60,7 +54,7 @@ int pro_sim_new(const struct pro_sim_config *config, struct pro_sim **ret_sim)
         return -EINVAL;
     struct pro_allocator allocator = config->allocator;
     if (!allocator.alloc)
-        allocator = (struct pro_allocator){default_alloc, default_free, NULL};
+        allocator = proi_allocator_default;
     struct pro_sim *sim = allocator.alloc(allocator.context, sizeof *sim, _Alignof(struct pro_sim));
     if (!sim)
         return -ENOMEM;

@@ -1,4 +1,6 @@
-/* The simulated world: its clock, what happens in it and in which order, its faults, trace and ledgers. Sockets and files
+/* SPDX-License-Identifier: MIT
+ *
+ * The simulated world: its clock, what happens in it and in which order, its faults, trace and ledgers. Sockets and files
  * are sim_net.h, the seam to the loops is backend_sim.c.
  *
  *      things that can happen now ----- choice ---> one of them happens: a step

@@ -1,4 +1,6 @@
-/* Eleven levels of 64 slots. A time goes to the level of the highest bit in which it differs from `now`, so all times
+/* SPDX-License-Identifier: MIT
+ *
+ * Eleven levels of 64 slots. A time goes to the level of the highest bit in which it differs from `now`, so all times
  * of a level share the bits above with `now`, and everything on a lower level comes before everything on a higher one:
  *
  *      now   = ...|101|011|110           level 1, slot 5:  ...|101|101|xxx

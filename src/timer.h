@@ -1,4 +1,6 @@
-/* A timing wheel for deadlines and timers. Pure: it is handed the time.
+/* SPDX-License-Identifier: MIT
+ *
+ * A timing wheel for deadlines and timers. Pure: it is handed the time.
  *
  * An operation is in the wheel by its time_next, time_prev and time_at. Insert, remove and move are O(1); time is exact
  * to the nanosecond, nothing fires early, and what is due comes out in the order of its time, and of its insertion

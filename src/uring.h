@@ -1,4 +1,6 @@
-/* The ring of a loop, as its four parts know it: requests and completions (backend_uring.c), receives that are watched
+/* SPDX-License-Identifier: MIT
+ *
+ * The ring of a loop, as its four parts know it: requests and completions (backend_uring.c), receives that are watched
  * (uring_watch.c), the buffers that others take their memory from (uring_buffers.c), and the way into the kernel and back
  * (uring_wait.c). */
 #ifndef PROI_URING_H

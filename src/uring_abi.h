@@ -1,4 +1,6 @@
-/* Kernel constants newer than the liburing of Debian 12 (2.3). The ABI is what counts; see include/uapi/linux/io_uring.h
+/* SPDX-License-Identifier: MIT
+ *
+ * Kernel constants newer than the liburing of Debian 12 (2.3). The ABI is what counts; see include/uapi/linux/io_uring.h
  * in the kernel. */
 #ifndef PROI_URING_ABI_H
 #define PROI_URING_ABI_H

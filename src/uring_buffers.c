@@ -1,4 +1,6 @@
-/* A pool's buffers in the kernel's hands: a ring of them for each pool, filled up before every enter, and how full it is
+/* SPDX-License-Identifier: MIT
+ *
+ * A pool's buffers in the kernel's hands: a ring of them for each pool, filled up before every enter, and how full it is
  * kept.
  *
  *      pool --fill--> ring --a receive--> program --its last slice--> pool

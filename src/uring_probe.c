@@ -1,4 +1,6 @@
-/* Every flag is tried and dropped if it is refused; versions are never compared, for distributions patch them.
+/* SPDX-License-Identifier: MIT
+ *
+ * Every flag is tried and dropped if it is refused; versions are never compared, for distributions patch them.
  *
  * The order in which set-up flags are given up: DEFER_TASKRUN needs SINGLE_ISSUER, and COOP_TASKRUN is the second best
  * in its place. R_DISABLED (5.10) is needed, so that the ring belongs to the thread that runs it and not to the one that
@@ -121,7 +123,7 @@ static int try_one(struct io_uring *ring, int fd, bool multishot, unsigned limit
     return r;
 }
 
-/* A buffer of two bytes at a time: puts one into the ring and four into the socket. */
+/* Puts a buffer into the ring and four bytes into the socket, and receives them. */
 static int feed_and_try(struct io_uring *ring, struct io_uring_buf_ring *buffers, int pair[2], bool multishot,
                         unsigned limit, bool *ret_more)
 {

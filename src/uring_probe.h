@@ -1,4 +1,6 @@
-/* What this kernel's io_uring can do, found out by trying. */
+/* SPDX-License-Identifier: MIT
+ *
+ * What this kernel's io_uring can do, found out by trying. */
 #ifndef PROI_URING_PROBE_H
 #define PROI_URING_PROBE_H
 
@@ -17,7 +19,7 @@ int proi_uring_setup(struct io_uring *ring, unsigned entries, unsigned completio
  * errno of what forbids to use a ring at all. */
 int proi_uring_try(uint64_t wanted, uint64_t *ret_features);
 
-/* The names of `features`, in the order of their bits; NULL at the end. */
+/* The name of the feature with this bit (PRO_FEATURE_); NULL behind the last. */
 const char *proi_uring_feature_name(unsigned bit);
 
 #endif

@@ -1,4 +1,6 @@
-/* Into the kernel and back: one io_uring_enter submits, waits, and lets the kernel make its completions; what may end its
+/* SPDX-License-Identifier: MIT
+ *
+ * Into the kernel and back: one io_uring_enter submits, waits, and lets the kernel make its completions; what may end its
  * sleep; and what came of the sends that make no completion.
  *
  *      prepare_enter   buffers into the ring, the waker's poll
@@ -26,15 +28,6 @@ enum {
 
 /* The kernel adds to the time a wait may last without a look at what its own holds. */
 #define LONGEST_NS (UINT64_C(1) << 61)
-
-/* Tells the processor that this loop only waits. */
-#if defined(__x86_64__) || defined(__i386__)
-#define relax() __builtin_ia32_pause()
-#elif defined(__aarch64__)
-#define relax() __asm__ volatile("yield")
-#else
-#define relax() ((void)0)
-#endif
 
 /* --- sends without a completion ------------------------------------------------------------------------------------------- */
 
@@ -298,7 +291,7 @@ bool proi_uring_spin(struct pro_loop *loop, uint64_t until)
         for (unsigned i = 0; i < LOOKS; i++) {
             if (has_news(u) || proi_post_pending(loop))
                 return true;
-            relax();
+            proi_relax();
         }
     }
     return false;

@@ -1,4 +1,6 @@
-/* Receives into pool memory that are watched: a poll stands at the kernel and tells that there is data, and pieces of it
+/* SPDX-License-Identifier: MIT
+ *
+ * Receives into pool memory that are watched: a poll stands at the kernel and tells that there is data, and pieces of it
  * are received when the handle's turn comes.
  *
  *      start --> poll --> there is data --> line --> piece --> event

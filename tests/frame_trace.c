@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: MIT
+ *
  * The trace of a stream, by the parser and by the oracle: see frame_trace.h.
  *
  * The oracle is written against PROTOCOL.md and to be believed at a glance. It may be slow, it may look

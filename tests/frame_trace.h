@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: MIT
+ *
  * What is made of a stream of the reverse protocol, written down: a letter for each byte, the *trace*.
  *
  *     .  skipped        p  payload                           !  the byte at which the stream broke

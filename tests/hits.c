@@ -1,3 +1,4 @@
+/* SPDX-License-Identifier: MIT */
 #include "hits.h"
 
 #include <assert.h>

@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: MIT
+ *
  * Tests of the frame codec's parser, which is held against an oracle by the trace that each leaves of a
  * stream (frame_trace.h): "\n00003abc0002x" is ".hhhhhppPhhhh!", wherever the chunks were cut. Headers
  * one by one are in test_frame_header.c, the reversal is in test_frame_reverse.c.

@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: MIT
+ *
  * Tests of the frame codec, one header at a time: each of the 100,000 that five digits make, read under many limits and
  * behind every cut, and written; and the reasons for which one is refused.
  */

@@ -1,4 +1,5 @@
-/*
+/* SPDX-License-Identifier: MIT
+ *
  * Tests of the frame codec's reversal of a payload in place: of any size, wherever it begins, and nothing beyond it.
  */
 #include <setjmp.h>

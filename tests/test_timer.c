@@ -1,4 +1,6 @@
-/* The timing wheel against a sorted list: a million operations in random order, jumps of every size. */
+/* SPDX-License-Identifier: MIT
+ *
+ * The timing wheel against a sorted list: a million operations in random order, jumps of every size. */
 #include "timer.h"
 
 #include <setjmp.h>
