@@ -44,7 +44,8 @@ struct pro_stream_config {
     uint32_t high, low;
 
     /* A single send that takes longer ends writing with -ETIME: a peer that does not read. What is written goes in
-     * sends of at most 256 KiB (a larger slice alone), each of which has the whole time. 0: no limit. */
+     * sends of at most 256 KiB (a larger slice alone), each of which has the whole time. 0: no limit, not for a close
+     * that sends the queue either. */
     uint64_t write_timeout_ns;
 
     /* How long, and for how many bytes, a lingering close reads and drops what the peer still sends. Defaults 5 s
@@ -103,7 +104,8 @@ PRO_API int pro_stream_connect(struct pro_stream *stream, struct pro_loop *loop,
  * PRO_CONTAINER_OF, and so from each stream to what its kind has in common. */
 PRO_API const struct pro_stream_config *pro_stream_config_of(const struct pro_stream *stream);
 
-/* No `data` or `end` is called from here to pro_stream_resume. What had arrived is kept. Both are idempotent. */
+/* No `data` or `end` is called from here to pro_stream_resume. What had arrived is kept; that the connection is lost is
+ * heard after the resume, or by a write. Both are idempotent. */
 PRO_API void pro_stream_pause(struct pro_stream *stream);
 PRO_API void pro_stream_resume(struct pro_stream *stream);
 
