@@ -249,7 +249,7 @@ void proi_handles_drop(struct pro_loop *loop)
 {
     while (loop->handles) {
         struct pro_handle *handle = loop->handles;
-        if (*loop->guard)
+        if (loop->guard->owner)
             loop->backend->forget(loop, handle);
         loop->backend->control->close(loop, handle->fd);
         forget(handle);

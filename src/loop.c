@@ -665,13 +665,13 @@ static void rest(struct pro_loop *loop)
 
 int pro_run(struct pro_loop *loop, enum pro_run_mode mode)
 {
-    if (!*loop->guard)
+    if (!loop->guard->owner)
         return -ECHILD;
     proi_loop_check(loop);
     proi_require(!loop->running, "pro_run is called from a continuation");
     int r = 0;
     if (!loop->enabled) {
-        loop->owner = proi_self();
+        loop->guard->owner = proi_self();
         r = loop->backend->enable(loop);
         loop->enabled = r == 0;
     }
@@ -737,7 +737,7 @@ void pro_loop_free(struct pro_loop *loop)
 {
     if (!loop)
         return;
-    bool forked = !*loop->guard;
+    bool forked = !loop->guard->owner;
     proi_require(!loop->running, "a loop is freed from one of its continuations");
     if (!forked) {
         proi_loop_check(loop);

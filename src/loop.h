@@ -13,6 +13,13 @@
 #include "op.h"
 #include "timer.h"
 
+/* Alone in a page that a forked child finds zeroed, without a system call. */
+struct proi_guard {
+    const void
+        *owner; /* the thread that runs the loop, see proi_self; PROI_ANYONE: none has yet; NULL: a forked child */
+};
+#define PROI_ANYONE ((const void *)1)
+
 struct pro_loop {
     const struct proi_backend *backend;
     void *backend_state;
@@ -29,10 +36,9 @@ struct pro_loop {
     struct pro_handle *handles;
     struct pro_pool *pools; /* those that have received here */
     struct pro_remote *remote;
-    const void *owner; /* the thread that runs it, see proi_self; NULL: none has yet */
-    bool once;         /* this run ends when something has happened */
+    bool once; /* this run ends when something has happened */
     bool running, stopping, freeing, pollable, enabled;
-    const uint8_t *guard; /* reads 0 in a forked child */
+    struct proi_guard *guard;
     struct pro_stats stats;
     struct pro_allocator allocator;
     struct proi_wheel wheel;
@@ -59,8 +65,11 @@ static inline void proi_relax(void)
 /* Aborts unless the calling thread may use the loop. */
 static inline void proi_loop_check(const struct pro_loop *loop)
 {
-    proi_require(*loop->guard, "a loop is used in a forked child");
-    proi_require(!loop->owner || loop->owner == proi_self(), "a loop is used by a foreign thread");
+    const void *owner = loop->guard->owner;
+    if (__builtin_expect(owner == proi_self(), 1))
+        return;
+    proi_require(owner, "a loop is used in a forked child");
+    proi_require(owner == PROI_ANYONE, "a loop is used by a foreign thread");
 }
 
 /* Work was made while nobody runs: a foreign loop that polls pro_loop_fd must learn of it. */
@@ -128,8 +137,8 @@ void proi_free(const struct pro_allocator *allocator, void *memory, size_t size)
 /* Appends to the loop's description. */
 void proi_describe(struct pro_loop *loop, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-/* A page that reads non-zero here and zero in a forked child, without a system call. */
-const uint8_t *proi_guard_new(void);
-void proi_guard_free(const uint8_t *guard);
+/* Its owner is anyone. NULL: there is no memory. */
+struct proi_guard *proi_guard_new(void);
+void proi_guard_free(struct proi_guard *guard);
 
 #endif

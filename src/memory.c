@@ -32,19 +32,19 @@ void proi_free(const struct pro_allocator *allocator, void *memory, size_t size)
         allocator->free(allocator->context, memory, size);
 }
 
-const uint8_t *proi_guard_new(void)
+struct proi_guard *proi_guard_new(void)
 {
     size_t size = (size_t)sysconf(_SC_PAGESIZE);
-    uint8_t *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    struct proi_guard *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED)
         return NULL;
     (void)madvise(page, size, MADV_WIPEONFORK); /* gVisor does not know it: a forked child is not told there */
-    *page = 1;
+    page->owner = PROI_ANYONE;
     return page;
 }
 
-void proi_guard_free(const uint8_t *guard)
+void proi_guard_free(struct proi_guard *guard)
 {
     if (guard)
-        munmap((void *)(uintptr_t)guard, (size_t)sysconf(_SC_PAGESIZE));
+        munmap(guard, (size_t)sysconf(_SC_PAGESIZE));
 }

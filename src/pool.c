@@ -336,8 +336,9 @@ static struct pro_slice *slice_new(struct pro_buffer *buffer, uint32_t size)
     return slice;
 }
 
-/* A slice for a copy of `size` bytes, both in the room that `buffer` has left; NULL if they do not fit. */
-static struct pro_slice *pack(struct pro_buffer *buffer, const uint8_t *bytes, uint32_t size)
+/* A slice for a copy of `size` bytes, both in the room that `buffer` has left; NULL if they do not fit. Not inline: all
+ * pieces would save the registers that few need. */
+__attribute__((noinline)) static struct pro_slice *pack(struct pro_buffer *buffer, const uint8_t *bytes, uint32_t size)
 {
     struct pro_pool *pool = buffer->pool;
     uint32_t gap = -(uint32_t)(uintptr_t)(buffer->data + buffer->filled) % SLICE_ALIGN;

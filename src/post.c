@@ -45,7 +45,7 @@ struct pro_remote {
     atomic_uint references;
     int waker;             /* -1: the backend looks for itself */
     struct pro_loop *loop; /* of the posted operations; not looked into */
-    const uint8_t *guard;
+    struct proi_guard *guard;
     atomic_uint posted; /* where the trail goes on */
 
     _Alignas(CACHE_LINE) bool announced; /* the loop has said that it is asleep */
@@ -61,7 +61,7 @@ static struct pro_op closed; /* its address is the mark; never written */
 
 struct pro_remote *pro_remote_ref(struct pro_remote *remote)
 {
-    proi_require(*remote->guard, "a remote is used in a forked child");
+    proi_require(remote->guard->owner, "a remote is used in a forked child");
     atomic_fetch_add_explicit(&remote->references, 1, memory_order_relaxed);
     return remote;
 }
@@ -81,7 +81,7 @@ void pro_remote_unref(struct pro_remote *remote)
 {
     if (!remote)
         return;
-    proi_require(*remote->guard, "a remote is used in a forked child");
+    proi_require(remote->guard->owner, "a remote is used in a forked child");
     unref(remote);
 }
 
@@ -127,7 +127,7 @@ static void wake(struct pro_remote *remote)
 
 int pro_post(struct pro_remote *to, struct pro_op *op, pro_fn *done)
 {
-    proi_require(*to->guard, "a remote is used in a forked child");
+    proi_require(to->guard->owner, "a remote is used in a forked child");
     proi_require(op->state == PROI_IDLE, "an operation is posted while it is in flight");
     proi_require(done, "an operation is posted without a continuation");
     struct pro_op *first = atomic_load(&to->inbox);
@@ -151,7 +151,7 @@ int pro_post(struct pro_remote *to, struct pro_op *op, pro_fn *done)
 
 void pro_wake(struct pro_remote *remote)
 {
-    proi_require(*remote->guard, "a remote is used in a forked child");
+    proi_require(remote->guard->owner, "a remote is used in a forked child");
     atomic_store(&remote->woken, true);
     wake(remote);
 }

@@ -161,7 +161,7 @@ void proi_uring_forget_pool(struct pro_loop *loop, struct pro_pool *pool)
     struct group *group = pool->backend_state;
     if (!group)
         return;
-    if (*loop->guard) /* a forked child shares the parent's ring */
+    if (loop->guard->owner) /* a forked child shares the parent's ring */
         io_uring_unregister_buf_ring(&u->ring, group->id);
     if (u->drained == pool)
         u->drained = NULL;
