@@ -280,9 +280,10 @@ static void write_to_what_blocks_goes(void **state)
 {
     enum { MUCH = 200000 }; /* more than a pipe holds */
     struct world *w = *state;
-    int ends[2], counter = eventfd(0, 0);
+    int ends[2];
     uint64_t count = 0;
     skip_on_sim(w);
+    int counter = eventfd(0, 0);
     struct pro_handle *near = world_adopt(w, counter);
     assert_int_equal(write_once(w, near, "\1\0\0\0\0\0\0", PRO_STREAM).res,
                      -EINVAL); /* seven bytes: as write(2) says */
