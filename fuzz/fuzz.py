@@ -119,24 +119,47 @@ def afl(program, target, work, seconds):
         "clean" if status == 0 and not found else "%d finds, exit status %d" % (len(found), status)))
     for name in found:
         path = os.path.join(crashes, name)
-        say("found: %s\n      replay it with: ./dev fuzz replay %s %s" % (path, target, path))
+        say("found: %s\n      replay it with: ./dev fuzz replay %s %s" % (path, target, os.path.abspath(path)))
     return 1 if status != 0 or found else 0
 
 
-def minimise(program, target, work):
-    """A set that covers the same is chosen anew, small files first; what is no longer needed goes."""
-    sources = [seeds(target), os.path.join(work, "corpus", target)]
-    with tempfile.TemporaryDirectory() as chosen:
-        merge = [program, "-merge=1"] + options(target, "libfuzzer", "minimise") + [chosen] + [source for source in sources if os.path.isdir(source)]
-        status = subprocess.run(merge, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+def merge(program, target, sources):
+    """The inputs that libFuzzer chooses among those of the folders `sources`, by digest; None if it failed.
+
+    It starts itself again through a shell and quotes nothing, and when that fails it has chosen nothing and is content.
+    So it works in a folder of its own, in which everything has a name that a shell leaves alone.
+    """
+    wanted = {}
+    with tempfile.TemporaryDirectory() as folder:
+        named = {"fuzz": program}
+        named.update(("source%d" % number, source) for number, source in enumerate(sources))
+        for name, path in named.items():
+            os.symlink(os.path.abspath(path), os.path.join(folder, name))
+        chosen = os.path.join(folder, "chosen")
+        os.mkdir(chosen)
+        told = [option for option in options(target, "libfuzzer", "minimise") if not option.startswith("-dict=")]
+        command = ["./fuzz", "-merge=1"] + told + ["chosen"] + sorted(named.keys() - {"fuzz"})
+        status = subprocess.run(command, cwd=folder, env=dict(os.environ, TMPDIR="."), stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL).returncode
         if status != 0:
             say("%s: the merge failed with exit status %d" % (target, status))
-            return 1
-        wanted = {}
+            return None
         for name in os.listdir(chosen):
             with open(os.path.join(chosen, name), "rb") as file:
                 data = file.read()
             wanted[hashlib.sha1(data).hexdigest()[:12]] = data
+    return wanted
+
+
+def minimise(program, target, work):
+    """A set that covers the same is chosen anew, small files first; what is no longer needed goes."""
+    sources = [source for source in (seeds(target), os.path.join(work, "corpus", target)) if os.path.isdir(source)]
+    wanted = merge(program, target, sources)
+    if wanted is None:
+        return 1
+    if not wanted and any(os.listdir(source) for source in sources):
+        say("%s: the merge chose nothing of what there is, which is left as it was" % target)
+        return 1
     os.makedirs(seeds(target), exist_ok=True)
     kept = {}
     for name in os.listdir(seeds(target)):
