@@ -301,10 +301,12 @@ def main(arguments):
     build = os.path.abspath(arguments[0])
     with open(SOURCE) as file:
         original = file.read()
-    objects = prepare(build)
-    # Compiled from the same folder depth and name, so that the object differs only where the code does.
     wanted = [(description, text) for description, text in mutants(original)
               if len(arguments) < 2 or arguments[1] in description]
+    if not wanted:
+        sys.exit("mutate: no mutant is described with: " + " ".join(arguments[1:]))
+    objects = prepare(build)
+    # Compiled from the same folder depth and name, so that the object differs only where the code does.
     os.makedirs(os.path.join(build, "original"), exist_ok=True)
     path = os.path.join(build, "original", "frame.c")
     with open(path, "w") as file:

@@ -50,6 +50,82 @@ dev()
     [ "$status" -eq "$wanted" ] || fail "dev $*: status $status, not $wanted"
 }
 
+# refused ARGUMENT...: with one line, and nothing is done.
+refused()
+{
+    dev 2 "$@"
+    [ "$(cat "$work/out" "$work/said" | wc -l)" -eq 1 ] || fail "dev $*: not one line"
+    [ ! -s "$calls" ] || fail "dev $*: $(cat "$calls")"
+}
+
+# called TEXT: something was, with that in its line.
+called()
+{
+    grep -qF -e "$1" "$calls" || fail "nothing is called with: $1; but $(cat "$calls")"
+}
+
+# ---- Commands ----
+
+dev 0
+dev 0 help
+refused ''
+refused help foo
+refused nothing
+refused build foo
+
+ln -s "$tree/dev" "$work/link"
+ln -s ../link "$work/elsewhere/link"
+(cd "$work/elsewhere" && ./link build) >"$work/out" 2>"$work/said" || fail 'a link to dev does not build'
+[ -f "$tree/build/.dev" ] || fail 'a link to dev builds elsewhere'
+
+# ---- A build stays until there can be another ----
+
+: >"$tree/build/good"
+for compiler in no-such-compiler false; do
+    status=0
+    (CC=$compiler && export CC && "$tree/dev" build) >"$work/out" 2>"$work/said" || status=$?
+    [ "$status" -eq 1 ] || fail "CC=$compiler: status $status"
+    grep -qF "does not work: $compiler" "$work/said" || fail "CC=$compiler is not named"
+    [ -f "$tree/build/good" ] || fail "CC=$compiler: the good build is gone"
+done
+played "$work/bin/another" <"$work/bin/compiler"
+(CC=another && export CC && "$tree/dev" build) >"$work/out" 2>"$work/said" || fail 'another compiler builds nothing'
+[ ! -e "$tree/build/good" ] || fail 'another compiler builds in the old folder'
+
+# ---- install ----
+
+for prefix in '' --help --prefix=/x -h; do
+    refused install "$prefix"
+done
+refused install /x /y
+dev 0 install below/here
+called "meson setup --buildtype=debugoptimized -Dtests=false --prefix $work/elsewhere/below/here"
+
+# ---- fuzz and mutate ----
+
+for seconds in 0 00 000 '' -1 1x; do
+    refused fuzz frame "$seconds"
+    refused fuzz "$seconds"
+done
+refused fuzz frame 1 2 3 4 5 6 7 8 9
+refused fuzz minimise
+refused fuzz minimise frame extra
+refused fuzz replay nothing
+
+played "$tree/build-asan/fuzz/fuzz_frame" <<'END_REPLAY'
+for file in "$@"; do
+    cat "$file" || exit
+done
+END_REPLAY
+echo 'an input' >"$work/elsewhere/one input"
+dev 0 fuzz replay frame 'one input' "$work/elsewhere/one input"
+[ "$(grep -c '^an input$' "$work/out")" -eq 2 ] || fail 'fuzz replay does not find its files'
+
+for part in nosuchmutant --help; do
+    dev 1 mutate "$part"
+    grep -q "no mutant .*: $part" "$work/said" || fail "mutate $part says something else"
+done
+
 # ---- The corpus survives a merge that fails; libFuzzer starts itself through a shell, and does not see how that ends ----
 
 corpus=$tree/fuzz/corpus/frame
