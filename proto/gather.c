@@ -2,7 +2,7 @@
  *
  * The happy path: large frames fill their slices, the slices are pushed on the list, and go out from it.
  *
- * Chunks are for the rest: a peer that sends a frame in dribs and drabs would pin a buffer of 64 KiB with each. Small
+ * Chunks are for the rest: a peer that sends a frame in dribs and drabs would pin a buffer of half a megabyte with each. Small
  * pieces are copied into the newest chunk as long as it has room. When it has none, another is pushed on the list,
  * twice as large, so that the memory is at most about three times the bytes received (or the smallest chunk); and no
  * larger than what the frame can still bring. Nothing ever moves: a chunk that was started is filled in place, and a
