@@ -377,8 +377,9 @@ static void timer_when_moved_away_while_slept_for_is_in_time(void **state)
  * Nothing is late before it has been looked for
  * ------------------------------------------------------------------------------------------------------------ */
 
-/* A process: it ends with 0 if its receive brought something. */
-static pid_t receive_apart(struct world *w, int fd)
+/* A process: it writes a byte to `armed` when its receive and its deadline stand in the backend, and ends with 0 if the
+ * receive brought something. */
+static pid_t receive_apart(struct world *w, int fd, int armed)
 {
     char byte;
     fflush(NULL);
@@ -390,17 +391,37 @@ static pid_t receive_apart(struct world *w, int fd)
     struct record *r = world_record(w);
     pro_deadline(&r->op, pro_now(w->loop) + 2 * SECOND);
     pro_recv(world_adopt(w, fd), record_begin(r), &byte, 1, 0, on_record);
+    world_turns(w, 3);
+    write_all(armed, "!", 1);
     RUN_UNTIL(w, r->finals == 1);
     _exit(r->last.res == 1 ? 0 : 1);
+}
+
+/* Once its receive stands, nothing but its loop's wait puts it to sleep. */
+static void await_sleep(pid_t pid)
+{
+    char path[64], asleep = 0;
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    while (asleep != 'S') {
+        FILE *file = fopen(path, "r");
+        assert_non_null(file);
+        assert_int_equal(fscanf(file, "%*d (%*[^)]) %c", &asleep), 1);
+        fclose(file);
+    }
 }
 
 static void data_when_the_process_was_stopped_is_not_late(void **state)
 {
     struct world *w = *state;
-    int fds[2], status;
+    int fds[2], armed[2], status;
+    char byte;
     unix_pair(fds);
-    pid_t pid = receive_apart(w, fds[0]);
-    usleep(300000);
+    kernel_pipe(armed);
+    pid_t pid = receive_apart(w, fds[0], armed[1]);
+    close(armed[1]);
+    assert_int_equal(read(armed[0], &byte, 1), 1);
+    close(armed[0]);
+    await_sleep(pid);
     assert_int_equal(kill(pid, SIGSTOP), 0);
     assert_int_equal(waitpid(pid, &status, WUNTRACED), pid);
     assert_true(WIFSTOPPED(status));
