@@ -30,7 +30,17 @@
  * PROACTOR_BACKEND=sim gives every test a simulated world of its own, in which nothing goes wrong and nothing takes
  * time; sim_calls.c leads the test's system calls there.
  *
- * No test looks at the wall clock. A test that is stuck is named and killed after HARNESS_GUARD seconds (60).
+ * No test says how long something may take; one that is stuck is named and killed after HARNESS_GUARD seconds (60). But
+ * on a kernel's backend time is real, and some tests have to do with it:
+ *
+ *   test_contract_run, test_wait     see that nothing comes before its time; never that it comes soon after
+ *   test_contract_streams, test_refused, test_server, test_wait
+ *                                    stand still until a deadline has passed. What must have come before it had 2 s in
+ *                                    test_wait, and as long as the server's own time-outs in test_server: 100 ms or more
+ *   test_stream, test_server_load    give the kernel 1 s to bring what was written, 10 s to have its memory back
+ *
+ * Where others sleep, it is between two looks at what they wait for, or to let something happen that need not.
+ *
  * HARNESS_ONLY and HARNESS_SKIP, patterns with * and ?, choose among the tests of a program.
  * Without the backend that PROACTOR_BACKEND names the program ends with 77, which meson shows as a skip.
  */

@@ -13,8 +13,8 @@
  *      }
  *
  * A server lives until server_stop or the end of its test, whichever is first; it dies with this program too. What it
- * writes to standard error is kept. Sockets belong to the world. Nothing looks at the clock: a read that waits for
- * ever is ended by the harness's guard, which names the test.
+ * writes to standard error is kept. Sockets belong to the world. What waits does so without a limit: a read that
+ * waits for ever is ended by the harness's guard, which names the test.
  */
 #ifndef TESTS_PEER_H
 #define TESTS_PEER_H
