@@ -477,7 +477,7 @@ static void take_turns(struct world *w, enum pro_run_mode mode)
     world_open(w);
     if (!world_is_uring(w))
         skip();
-    config.quota_buffers = 512; /* so that nothing else ends a multishot receive */
+    config.max_buffers = config.quota_buffers = 8192; /* so that nothing else ends a multishot receive */
     struct pro_pool *pool = world_pool(w, &config);
     crowd(w, pool);
     for (unsigned i = 0; i < MANY; i++) {
