@@ -7,6 +7,10 @@
  * line goes out only if poll says that the descriptor takes it. For a pipe that means room for PIPE_BUF bytes, so a
  * line of at most LINE_MOST goes at once, and whole. Lines that fall to either are counted, and the next line that is
  * written is followed by how many those were.
+ *
+ * Start lines and fatal errors pass the bucket and wait for room, but not for ever: a server whose standard error is
+ * full must still serve, and end when it is told to. Who does not read within WAIT_TRIES times WAIT_MS is not waited for
+ * again until a line has gone. A signal cuts a try short, so that the end does not wait for the start lines.
  */
 #include "log.h"
 
@@ -21,6 +25,9 @@
 #define BURST     20
 #define REFILL_NS UINT64_C(100000000)
 #define LINE_MOST 1024
+
+#define WAIT_TRIES 10
+#define WAIT_MS    100
 
 _Static_assert(LINE_MOST <= PIPE_BUF, "a line goes into a pipe at once or not at all");
 
@@ -61,10 +68,18 @@ static void put(int fd, const char *line, size_t size)
     }
 }
 
-static bool takes(int fd)
+static bool takes(int fd, int wait_ms)
 {
     struct pollfd it = {.fd = fd, .events = POLLOUT};
-    return poll(&it, 1, 0) == 1 && (it.revents & POLLOUT) != 0;
+    return poll(&it, 1, wait_ms) == 1 && (it.revents & POLLOUT) != 0;
+}
+
+static bool takes_soon(int fd)
+{
+    for (unsigned tries = 0; tries < WAIT_TRIES; tries++)
+        if (takes(fd, WAIT_MS))
+            return true;
+    return false;
 }
 
 static bool has_token(struct log *log, uint64_t now_ns)
@@ -83,22 +98,25 @@ static bool has_token(struct log *log, uint64_t now_ns)
     return true;
 }
 
-/* Whether the line went; else it is counted. */
-__attribute__((format(printf, 2, 0))) static bool offer(struct log *log, const char *format, va_list arguments)
+/* Whether there is room for a line; else it is counted. */
+static bool has_room(struct log *log, bool patient)
+{
+    bool room = patient && !log->stuck ? takes_soon(log->fd) : takes(log->fd, 0);
+    log->stuck = !room && (patient || log->stuck);
+    log->left_out += !room;
+    return room;
+}
+
+__attribute__((format(printf, 2, 0))) static void tell(const struct log *log, const char *format, va_list arguments)
 {
     char line[LINE_MOST];
-    if (!takes(log->fd)) {
-        log->left_out++;
-        return false;
-    }
     put(log->fd, line, compose(log, line, format, arguments));
-    return true;
 }
 
 static void confess(struct log *log)
 {
     char line[LINE_MOST];
-    if (log->left_out == 0 || !takes(log->fd))
+    if (log->left_out == 0 || !takes(log->fd, 0))
         return;
     int n = snprintf(line, sizeof line, "%s: %llu lines left out\n", log->name, (unsigned long long)log->left_out);
     put(log->fd, line, n < 0 ? 0 : (size_t)n);
@@ -113,29 +131,34 @@ void log_line(struct log *log, enum log_level level, uint64_t now_ns, const char
         log->left_out++;
         return;
     }
+    if (!has_room(log, false))
+        return;
     va_list arguments;
     va_start(arguments, format);
-    if (offer(log, format, arguments))
-        confess(log);
+    tell(log, format, arguments);
     va_end(arguments);
+    confess(log);
 }
 
 void log_report(struct log *log, const char *format, ...)
 {
+    if (!has_room(log, false))
+        return;
     va_list arguments;
     va_start(arguments, format);
-    (void)offer(log, format, arguments);
+    tell(log, format, arguments);
     va_end(arguments);
 }
 
-void log_always(const struct log *log, const char *format, ...)
+void log_always(struct log *log, const char *format, ...)
 {
-    char line[LINE_MOST];
+    if (!has_room(log, true))
+        return;
     va_list arguments;
     va_start(arguments, format);
-    size_t size = compose(log, line, format, arguments);
+    tell(log, format, arguments);
     va_end(arguments);
-    put(log->fd, line, size);
+    confess(log);
 }
 
 /* The escape of one byte, at most four characters; returns how many. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Lines for people, on standard error: one write each, rated by level, limited in number, and never a reason to wait.
+ * Lines for people, on standard error: one write each, rated by level, limited in number, and hardly ever a reason to
+ * wait.
  *
  * A `struct log` belongs to one thread. It is handed the time, so that it knows no clock.
  */
@@ -20,6 +21,7 @@ struct log {
     uint32_t tokens;      /* lines that may be written before the next refill */
     uint64_t refilled_ns; /* when it was last refilled */
     uint64_t left_out;    /* lines not written since the last that was, for want of tokens or of room in the pipe */
+    bool stuck;           /* a line was waited for in vain, and none has gone since */
 };
 
 /* `name` is not copied. `now_ns` is the time on the clock of the later calls. */
@@ -35,8 +37,10 @@ __attribute__((format(printf, 4, 5))) void log_line(struct log *log, enum log_le
 /* Writes a line that was asked for, whatever the level and the tokens, unless the pipe is full. */
 __attribute__((format(printf, 2, 3))) void log_report(struct log *log, const char *format, ...);
 
-/* Writes a line whatever the level and the limits are, and waits if it must: start lines, fatal errors. */
-__attribute__((format(printf, 2, 3))) void log_always(const struct log *log, const char *format, ...);
+/* Writes a line whatever the level and the limits are: start lines, fatal errors. It waits up to a second for room, on a
+ * descriptor that blocks and on one that does not, and then counts the line as left out; the next one is not waited for
+ * unless a line has gone in between. */
+__attribute__((format(printf, 2, 3))) void log_always(struct log *log, const char *format, ...);
 
 /* Writes `count` bytes of somebody else's as printable ASCII, the rest as \n, \r, \t, \\, \" or \xNN, ending with
  * NUL; "..." stands for what does not fit into `size`, which is at least 4. Returns the length. */

@@ -47,12 +47,12 @@ void programs_find(int argc, char **argv)
 
 /* ---- Children ---- */
 
-/* io_uring_setup fails with `number`, everything else is allowed. */
-static void forbid_uring(int number)
+/* `call` fails with `number`, everything else is allowed. */
+static void refuse(unsigned call, int number)
 {
     struct sock_filter code[] = {
         BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, call, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ((unsigned)number & SECCOMP_RET_DATA)),
         BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
     };
@@ -72,12 +72,21 @@ static void become(const char *path, char *const arguments[], int stderr_fd)
         close(fd);
     if (server_conditions.any_backend)
         unsetenv("PROACTOR_BACKEND");
-    if (server_conditions.uring_error)
-        forbid_uring(server_conditions.uring_error);
+    if (server_conditions.refused.error)
+        refuse(server_conditions.refused.call, server_conditions.refused.error);
     if (server_conditions.descriptors.rlim_cur)
         setrlimit(RLIMIT_NOFILE, &server_conditions.descriptors);
     execv(path, arguments);
     _exit(99);
+}
+
+static void fill(int pipe)
+{
+    static const char piece[4096];
+    assert_int_equal(fcntl(pipe, F_SETFL, O_NONBLOCK), 0);
+    while (write(pipe, piece, sizeof piece) > 0) {
+    }
+    assert_int_equal(fcntl(pipe, F_SETFL, 0), 0);
 }
 
 static struct server *launch(char *const arguments[])
@@ -86,6 +95,8 @@ static struct server *launch(char *const arguments[])
     struct server *s = calloc(1, sizeof *s);
     assert_non_null(s);
     assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    if (server_conditions.full_log)
+        fill(fds[1]);
     fflush(NULL);
     s->pid = fork();
     assert_true(s->pid >= 0);

@@ -49,9 +49,13 @@ struct server {
 /* What the next servers are started with, besides their arguments; reset by the teardown. */
 struct server_conditions {
     struct rlimit descriptors; /* both 0: inherited */
-    int uring_error;           /* not 0: io_uring_setup fails with it */
-    bool any_backend;          /* no --backend: auto */
-    bool no_listen;            /* no --listen either */
+    bool full_log;             /* its standard error is a pipe that is full */
+    struct {                   /* a system call that fails with this errno value; 0: none */
+        unsigned call;
+        int error;
+    } refused;
+    bool any_backend; /* no --backend: auto */
+    bool no_listen;   /* no --listen either */
 };
 extern struct server_conditions server_conditions;
 

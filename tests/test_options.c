@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Command lines, addresses, durations, sizes, and the escaping of other people's bytes.
+ * Command lines, addresses, durations, sizes, the escaping of other people's bytes, and a log that nobody reads.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -8,11 +8,14 @@
 #include <stdint.h>
 
 #include <cmocka.h>
+#include <fcntl.h>
 #include <netinet/in.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/un.h>
+#include <unistd.h>
 
 #include "options.h"
 
@@ -500,6 +503,77 @@ static void options_when_random_are_read_or_refused_but_never_believed(void **st
     }
 }
 
+/* ---- The log ---- */
+
+/* A pipe that is full, and does not block if so wanted. */
+static void fill_pipe(int fds[2], int flags)
+{
+    static const char piece[4096];
+    assert_int_equal(pipe2(fds, O_CLOEXEC | O_NONBLOCK), 0);
+    while (write(fds[1], piece, sizeof piece) > 0) {
+    }
+    assert_int_equal(fcntl(fds[1], F_SETFL, flags), 0);
+}
+
+/* What is in the pipe behind what filled it, after it has been read. */
+static const char *empty_pipe(int fd)
+{
+    static char text[1 << 20];
+    ssize_t n;
+    size_t size = 0, zeros = 0;
+    while ((n = read(fd, text + size, sizeof text - 1 - size)) > 0)
+        size += (size_t)n;
+    text[size] = '\0';
+    while (zeros < size && text[zeros] == '\0')
+        zeros++;
+    return text + zeros;
+}
+
+static void log_when_nobody_reads_gives_its_line_up(void **state)
+{
+    (void)state;
+    for (int flags = 0; flags <= O_NONBLOCK; flags += O_NONBLOCK) {
+        int fds[2];
+        struct log log;
+        fill_pipe(fds, flags);
+        log_init(&log, "test", fds[1], LOG_INFO, 0);
+        log_always(&log, "first");
+        for (unsigned i = 0; i < 200; i++) /* not a second each: the whole program has a minute */
+            log_always(&log, "more");
+        assert_string_equal(empty_pipe(fds[0]), "");
+        log_always(&log, "last");
+        assert_string_equal(empty_pipe(fds[0]), "test: last\ntest: 201 lines left out\n");
+        close(fds[0]);
+        close(fds[1]);
+    }
+}
+
+static void *empty_late(void *argument)
+{
+    static char text[1 << 20];
+    usleep(20000);
+    assert_true(read(*(int *)argument, text, sizeof text) > 0);
+    return NULL;
+}
+
+static void log_when_somebody_reads_late_waits(void **state)
+{
+    (void)state;
+    for (int flags = 0; flags <= O_NONBLOCK; flags += O_NONBLOCK) {
+        int fds[2];
+        struct log log;
+        pthread_t thread;
+        fill_pipe(fds, flags);
+        log_init(&log, "test", fds[1], LOG_INFO, 0);
+        assert_int_equal(pthread_create(&thread, NULL, empty_late, &fds[0]), 0);
+        log_always(&log, "here");
+        pthread_join(thread, NULL);
+        assert_string_equal(empty_pipe(fds[0]), "test: here\n");
+        close(fds[0]);
+        close(fds[1]);
+    }
+}
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -517,6 +591,8 @@ int main(void)
         cmocka_unit_test(addresses_when_formatted_read_as_they_were_written),
         cmocka_unit_test(addresses_when_hostile_are_formatted_escaped),
         cmocka_unit_test(escape_when_it_fits_is_whole_and_else_ends_with_dots),
+        cmocka_unit_test(log_when_nobody_reads_gives_its_line_up),
+        cmocka_unit_test(log_when_somebody_reads_late_waits),
         cmocka_unit_test(options_when_random_are_read_or_refused_but_never_believed),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -108,7 +109,7 @@ static void start_when_io_uring_is_refused_falls_back_or_fails_by_name(void **st
     for (unsigned i = 0; i < sizeof errors / sizeof errors[0]; i++) {
         char says[96];
         const char *name = pro_error_name(errors[i]);
-        server_conditions = (struct server_conditions){.uring_error = errors[i], .any_backend = true};
+        server_conditions = (struct server_conditions){.refused = {SYS_io_uring_setup, errors[i]}, .any_backend = true};
         struct server *s = server_start(w, NULL);
         snprintf(says, sizeof says, "reversed: io_uring is not available, using epoll: io_uring_setup: %s (", name);
         assert_non_null(strstr(s->log, says));
@@ -237,6 +238,30 @@ static void unix_path_when_it_is_another_file_is_left_alone(void **state)
     assert_int_equal(lstat(path, &file), 0);
     assert_int_equal(file.st_size, 8);
     unlink(path);
+}
+
+/* The start lines are given up, not waited for; what is read here is what filled the pipe. */
+static void start_when_nobody_reads_the_log_serves_and_ends(void **state)
+{
+    struct world *w = *state;
+    char name[64];
+    int status;
+    struct sockaddr_storage at;
+    socklen_t length;
+    server_conditions.full_log = true;
+    snprintf(name, sizeof name, "unix:@reversed-test-%d", (int)getpid());
+    make_unix(name + 5, &at, &length);
+    struct server *s = server_try(w, "--listen", name, NULL);
+    int fd = world_own(w, socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    while (connect(fd, (struct sockaddr *)&at, length) < 0)
+        usleep(1000);
+    peer_send(fd, "00002ab", 7);
+    assert_peer_gets(fd, "00002ba");
+    world_close(w, fd);
+    assert_int_equal(kill(s->pid, SIGTERM), 0);
+    assert_int_equal(waitpid(s->pid, &status, 0), s->pid);
+    s->pid = 0;
+    assert_int_equal(status, 0);
 }
 
 static void addresses_when_several_are_all_served(void **state)
@@ -572,6 +597,7 @@ int main(int argc, char **argv)
         SERVER_TEST(unix_path_when_served_is_made_and_removed),
         SERVER_TEST(unix_path_when_stale_is_replaced_and_when_alive_is_in_use),
         SERVER_TEST(unix_path_when_it_is_another_file_is_left_alone),
+        SERVER_TEST(start_when_nobody_reads_the_log_serves_and_ends),
         SERVER_TEST(addresses_when_several_are_all_served),
         SERVER_TEST(address_when_ipv6_is_served),
         SERVER_TEST(sigterm_when_idle_ends_with_0),
