@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <proactor.h>
@@ -31,7 +32,8 @@
 #include "service.h"
 #include "standard.h"
 
-#define RESERVE_BY_THREAD 8 /* descriptors that a loop may still open */
+#define RESERVE_BY_THREAD 8                   /* descriptors that a loop may still open */
+#define SAME_WISH_NS      UINT64_C(100000000) /* timeout(1) signals its child, and then its group with the child in it */
 
 enum { STATUS_CLEAN, STATUS_FAILED, STATUS_USAGE, STATUS_CUT };
 
@@ -61,7 +63,7 @@ struct server {
 
 /* A handler has no other way to know them. Set once, before the handlers are. */
 static struct server *signalled;
-static atomic_uint terminations;
+static _Atomic uint64_t terminated_ns; /* when it was first told to end; 0: not yet */
 
 /* ---- Posts ---- */
 
@@ -97,13 +99,25 @@ static void post_to_all(struct server *server, enum mail mail)
     }
 }
 
+/* What a signal to end is for. Two within a moment come from one wish, and only a later one has lost its patience. */
+static enum mail ending_wanted(void)
+{
+    struct timespec time = {0};
+    uint64_t first = 0;
+    (void)clock_gettime(CLOCK_MONOTONIC, &time); /* async-signal-safe */
+    uint64_t now = (uint64_t)time.tv_sec * 1000000000 + (uint64_t)time.tv_nsec;
+    if (atomic_compare_exchange_strong(&terminated_ns, &first, now))
+        return MAIL_DRAIN;
+    return now < first + SAME_WISH_NS ? MAIL_DRAIN : MAIL_CUT;
+}
+
 static void on_signal(int number)
 {
     int saved = errno;
     if (number == SIGUSR1)
         post_to_all(signalled, MAIL_COUNTERS);
     else
-        post_to_all(signalled, atomic_fetch_add(&terminations, 1) == 0 ? MAIL_DRAIN : MAIL_CUT);
+        post_to_all(signalled, ending_wanted());
     errno = saved;
 }
 

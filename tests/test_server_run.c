@@ -496,8 +496,29 @@ static void sigterm_when_given_twice_ends_at_once_with_3(void **state)
     assert_int_equal(kill(s->pid, SIGTERM), 0);
     for (unsigned i = 0; i < 10; i++)
         assert_peer_end(fds[i]); /* the drain is on; nobody closes, so it lingers */
+    usleep(150000);              /* sooner it would be the same wish */
     assert_int_equal(kill(s->pid, SIGTERM), 0);
     assert_int_equal(server_wait(s), 3);
+}
+
+/* Two at once, as timeout(1) sends them. Both are there when the server goes on, and so are handled one after the other. */
+static void sigterm_when_given_twice_at_once_is_one_wish(void **state)
+{
+    struct world *w = *state;
+    struct server *s = server_start(w, NULL);
+    int fd = peer_connect(w, s);
+    peer_send(fd, "00002ab", 7);
+    assert_peer_gets(fd, "00002ba");
+    server_freeze(s);
+    peer_send(fd, "00002cd", 7);
+    peer_wait_acked(fd);
+    assert_int_equal(kill(s->pid, SIGTERM), 0);
+    assert_int_equal(kill(s->pid, SIGINT), 0);
+    server_thaw(s);
+    assert_peer_gets(fd, "00002dc");
+    assert_peer_end(fd);
+    world_close(w, fd);
+    assert_int_equal(server_wait(s), 0);
 }
 
 static void drain_when_it_takes_too_long_is_cut_with_3(void **state)
@@ -606,6 +627,7 @@ int main(int argc, char **argv)
         SERVER_TEST(sigterm_when_under_load_ends_with_0),
         SERVER_TEST(sigterm_when_peer_owes_reading_answers_what_was_received),
         SERVER_TEST(sigterm_when_given_twice_ends_at_once_with_3),
+        SERVER_TEST(sigterm_when_given_twice_at_once_is_one_wish),
         SERVER_TEST(drain_when_it_takes_too_long_is_cut_with_3),
         SERVER_TEST(drain_when_idle_peers_do_not_close_ends_with_0),
         SERVER_TEST(signals_when_storming_change_nothing),
