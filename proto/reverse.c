@@ -2,7 +2,6 @@
  *
  * The client program: command line, address, loop, exit status. What it does with the lines is in client.c.
  */
-#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -100,14 +99,13 @@ int main(int argc, char *argv[])
     struct client_options options;
     char error[OPTIONS_ERROR_SIZE];
     standard_descriptors();
-    signal(SIGPIPE, SIG_IGN);
+    standard_signals();
     log_init(&program.log, "reverse", STDERR_FILENO, LOG_INFO, 0);
     switch (client_options_read(argc, argv, &options, error)) {
     case OPTIONS_HELP:
-        return fputs(client_options_help, stdout) < 0 || fflush(stdout) != 0;
+        return standard_print(&program.log, client_options_help);
     case OPTIONS_VERSION:
-        return printf("reverse %d.%d.%d\n", PRO_VERSION_MAJOR, PRO_VERSION_MINOR, PRO_VERSION_PATCH) < 0 ||
-               fflush(stdout) != 0;
+        return standard_print_version(&program.log);
     case OPTIONS_ERROR:
         log_always(&program.log, "%s", error);
         return STATUS_USAGE;

@@ -347,15 +347,14 @@ int main(int argc, char *argv[])
     struct server server = {0};
     char error[OPTIONS_ERROR_SIZE];
     standard_descriptors();
-    signal(SIGPIPE, SIG_IGN);
+    standard_signals();
     enum options_outcome outcome = options_read(argc, argv, &server.options, error);
     log_init(&server.log, "reversed", STDERR_FILENO, server.options.log_level, 0);
     switch (outcome) {
     case OPTIONS_HELP:
-        return fputs(options_help, stdout) < 0 || fflush(stdout) != 0;
+        return standard_print(&server.log, options_help);
     case OPTIONS_VERSION:
-        return printf("reversed %d.%d.%d\n", PRO_VERSION_MAJOR, PRO_VERSION_MINOR, PRO_VERSION_PATCH) < 0 ||
-               fflush(stdout) != 0;
+        return standard_print_version(&server.log);
     case OPTIONS_ERROR:
         log_always(&server.log, "%s", error);
         return STATUS_USAGE;

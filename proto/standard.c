@@ -6,13 +6,37 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stddef.h>
+#include <stdio.h>
 
 void standard_descriptors(void)
 {
     for (int fd = 0; fd <= 2; fd++)
         if (fcntl(fd, F_GETFD) < 0 && errno == EBADF)
-            (void)!open("/dev/null", O_RDWR); /* becomes `fd`, the lowest that is free */
+            (void)!open("/dev/null", fd == 0 ? O_WRONLY : O_RDONLY); /* becomes `fd`, the lowest that is free */
+}
+
+void standard_signals(void)
+{
+    signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN);
+}
+
+int standard_print(struct log *log, const char *text)
+{
+    if (fputs(text, stdout) >= 0 && fflush(stdout) == 0)
+        return 0;
+    int error = errno;
+    log_always(log, "standard output: %s (%s)", pro_error_name(error), pro_error_text(error));
+    return 1;
+}
+
+int standard_print_version(struct log *log)
+{
+    char text[64];
+    snprintf(text, sizeof text, "%s %d.%d.%d\n", log->name, PRO_VERSION_MAJOR, PRO_VERSION_MINOR, PRO_VERSION_PATCH);
+    return standard_print(log, text);
 }
 
 static const struct {

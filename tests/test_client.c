@@ -50,7 +50,7 @@ static pid_t spawn(const char *const arguments[], int in, int out, int err)
     assert_true(pid >= 0);
     if (pid > 0)
         return pid;
-    int files[3] = {in >= 0 ? fcntl(in, F_DUPFD, 10) : -1, fcntl(out, F_DUPFD, 10), fcntl(err, F_DUPFD, 10)};
+    int files[3] = {fcntl(in, F_DUPFD, 10), fcntl(out, F_DUPFD, 10), fcntl(err, F_DUPFD, 10)}; /* -1 stays -1 */
     for (int fd = 0; fd < 3; fd++)
         put_on(files[fd], fd);
     for (int fd = 3; fd < 256; fd++)
@@ -367,23 +367,22 @@ static void output_when_nobody_reads_it_any_more_ends_quietly(void **state)
     assert_int_equal(server_stop(s, SIGTERM), 0);
 }
 
-static void output_when_it_cannot_be_written_is_an_error(void **state)
+/* With `in` and `out` as its standard input and output, of which -1 is a closed one, and `most` bytes as the longest
+ * file. It is to fail, and to say so. */
+static void assert_fails(const char *address, int in, int out, rlim_t most, const char *says)
 {
-    struct world *w = *state;
-    struct server *s = server_start(w, NULL);
-    char address[32], text[256] = "";
     const char *const arguments[] = {address, NULL};
-    int in[2], err[2], full = open("/dev/full", O_WRONLY | O_CLOEXEC), status;
-    address_of(s, address);
-    assert_true(full >= 0);
-    pipe_up(in);
+    struct rlimit before, limit;
+    char text[256] = "";
+    int err[2], status;
     pipe_up(err);
-    pid_t pid = spawn(arguments, in[0], full, err[1]);
-    close(in[0]);
-    close(full);
+    fflush(NULL); /* what this program has written is not to meet the limit, which is the child's */
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    limit = (struct rlimit){most, before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &limit), 0);
+    pid_t pid = spawn(arguments, in, out, err[1]);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
     close(err[1]);
-    write_all(in[1], "abc\n", 4);
-    close(in[1]);
     for (size_t n = 0; n < sizeof text - 1;) {
         ssize_t more = read(err[0], text + n, sizeof text - 1 - n);
         if (more <= 0)
@@ -392,27 +391,43 @@ static void output_when_it_cannot_be_written_is_an_error(void **state)
     }
     close(err[0]);
     assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 1);
-    assert_int_equal(strncmp(text, "reverse: standard output: ENOSPC (", 34), 0);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 1 || strncmp(text, says, strlen(says)) != 0)
+        fail_msg("status %d, it says: %s\ninstead of: %s", status, text, says);
+}
+
+/* A pipe with a line in it and no more to come. */
+static int line_in_a_pipe(struct world *w)
+{
+    int fds[2];
+    pipe_up(fds);
+    write_all(fds[1], "abc\n", 4);
+    close(fds[1]);
+    return world_own(w, fds[0]);
+}
+
+static void output_when_it_cannot_be_written_is_an_error(void **state)
+{
+    struct world *w = *state;
+    struct server *s = server_start(w, NULL);
+    char address[32], name[] = "/tmp/reverse-test-XXXXXX";
+    int full = world_own(w, open("/dev/full", O_WRONLY | O_CLOEXEC)), file = world_own(w, mkostemp(name, O_CLOEXEC));
+    address_of(s, address);
+    unlink(name);
+    assert_fails(address, line_in_a_pipe(w), full, RLIM_INFINITY, "reverse: standard output: ENOSPC (");
+    assert_fails(address, line_in_a_pipe(w), -1, RLIM_INFINITY, "reverse: standard output: EBADF (");
+    write_all(file, "12345678", 8);
+    assert_fails(address, line_in_a_pipe(w), file, 8, "reverse: standard output: EFBIG (");
     assert_int_equal(server_stop(s, SIGTERM), 0);
 }
 
-static void input_when_closed_is_an_empty_one(void **state)
+static void input_when_closed_is_an_error(void **state)
 {
     struct world *w = *state;
     struct server *s = server_start(w, NULL);
     char address[32];
-    const char *const arguments[] = {address, NULL};
-    int out[2], status;
-    char byte;
     address_of(s, address);
-    pipe_up(out);
-    pid_t pid = spawn(arguments, -1, out[1], out[1]);
-    close(out[1]);
-    assert_int_equal(read(out[0], &byte, 1), 0);
-    close(out[0]);
-    assert_int_equal(waitpid(pid, &status, 0), pid);
-    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    assert_fails(address, -1, world_own(w, open("/dev/null", O_WRONLY | O_CLOEXEC)), RLIM_INFINITY,
+                 "reverse: standard input: EBADF (");
     assert_int_equal(server_stop(s, SIGTERM), 0);
 }
 
@@ -574,7 +589,7 @@ int main(int argc, char **argv)
         SERVER_TEST(lines_when_typed_at_a_terminal_are_answered),
         SERVER_TEST(output_when_nobody_reads_it_any_more_ends_quietly),
         SERVER_TEST(output_when_it_cannot_be_written_is_an_error),
-        SERVER_TEST(input_when_closed_is_an_empty_one),
+        SERVER_TEST(input_when_closed_is_an_error),
         SERVER_TEST(server_when_on_a_unix_socket_is_reached),
         SERVER_TEST(client_when_there_is_no_server_says_so),
         SERVER_TEST(client_when_wrongly_used_exits_2),

@@ -152,6 +152,34 @@ static void help_and_version_when_asked_for_are_printed(void **state)
     assert_prints("--threads 2 --help", "usage: reversed");
 }
 
+/* What a program says that cannot print: `redirected` is where it should have. */
+static void assert_cannot_print(const char *path, const char *redirected, const char *says)
+{
+    char command[512], text[256] = "";
+    snprintf(command, sizeof command, "ulimit -f 0; exec 2>&1; '%s' %s", path, redirected);
+    FILE *pipe = popen(command, "r");
+    assert_non_null(pipe);
+    text[fread(text, 1, sizeof text - 1, pipe)] = '\0';
+    int status = pclose(pipe);
+    if (!WIFEXITED(status) || WEXITSTATUS(status) != 1 || !strstr(text, says))
+        fail_msg("%s %s: status %d, it says: %s", path, redirected, status, text);
+}
+
+static void help_and_version_when_they_cannot_be_printed_are_an_error(void **state)
+{
+    (void)state;
+    const char *const paths[] = {reversed_path, reverse_path};
+    char file[64], redirected[128];
+    snprintf(file, sizeof file, "/tmp/reversed-test-%d.out", (int)getpid());
+    snprintf(redirected, sizeof redirected, "--help >%s", file);
+    for (unsigned i = 0; i < 2; i++) {
+        assert_cannot_print(paths[i], "--version >&-", ": standard output: EBADF (");
+        assert_cannot_print(paths[i], "--help >/dev/full", ": standard output: ENOSPC (");
+        assert_cannot_print(paths[i], redirected, ": standard output: EFBIG (");
+    }
+    unlink(file);
+}
+
 /* ---- Addresses ---- */
 
 static void make_unix(const char *name, struct sockaddr_storage *ret_at, socklen_t *ret_length)
@@ -615,6 +643,7 @@ int main(int argc, char **argv)
         SERVER_TEST(start_when_address_is_not_ours_exits_1),
         SERVER_TEST(start_when_io_uring_is_refused_falls_back_or_fails_by_name),
         SERVER_TEST(help_and_version_when_asked_for_are_printed),
+        SERVER_TEST(help_and_version_when_they_cannot_be_printed_are_an_error),
         SERVER_TEST(unix_path_when_served_is_made_and_removed),
         SERVER_TEST(unix_path_when_stale_is_replaced_and_when_alive_is_in_use),
         SERVER_TEST(unix_path_when_it_is_another_file_is_left_alone),
