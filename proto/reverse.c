@@ -56,10 +56,13 @@ static bool make_loop(struct program *program, enum pro_backend_kind backend)
     config.backend = backend;
     pool.max_buffers = 64;
     int error = pro_loop_new(&config, &program->loop);
-    if (!error)
-        error = pro_pool_new(program->loop, &pool, &program->pool);
+    if (error) {
+        fail(program, "cannot start: %s (%s)", pro_error_name(error), standard_backend_cause(backend, error));
+        return false;
+    }
+    error = pro_pool_new(program->loop, &pool, &program->pool);
     if (error)
-        fail(program, "cannot start: %s (%s)", pro_error_name(error), standard_backend_cause(error));
+        fail(program, "cannot start: %s (%s)", pro_error_name(error), pro_error_text(error));
     return !error;
 }
 

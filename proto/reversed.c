@@ -143,11 +143,12 @@ static bool make_loop(struct server *server, struct worker *worker)
     int error = pro_loop_new(&config, &worker->loop);
     if (!error)
         return true;
+    const char *name = pro_error_name(error), *cause = standard_backend_cause(config.backend, error);
     if (config.backend == PRO_BACKEND_AUTO)
-        log_always(&server->log, "no backend can start: %s (%s)", pro_error_name(error), pro_error_text(error));
+        log_always(&server->log, "no backend can start: %s (%s)", name, cause);
     else
         log_always(&server->log, "--backend %s: %s (%s)", config.backend == PRO_BACKEND_IO_URING ? "io_uring" : "epoll",
-                   pro_error_name(error), standard_backend_cause(error));
+                   name, cause);
     return false;
 }
 
@@ -165,13 +166,14 @@ static bool make_worker(struct server *server, struct worker *worker)
                                     .drain_ns = o->drain_ns,
                                     .log = &worker->log};
     int error = service_new(worker->loop, &config, &worker->service);
-    if (!error) {
-        worker->remote = pro_remote_get(worker->loop);
-        error = worker->remote ? 0 : -ENOMEM;
-    }
-    if (error)
+    if (error) {
         log_always(&server->log, "thread %u: %s (%s)", worker->index, pro_error_name(error), pro_error_text(error));
-    return !error;
+        return false;
+    }
+    worker->remote = pro_remote_get(worker->loop);
+    if (!worker->remote)
+        log_always(&server->log, "thread %u: no descriptor is left (RLIMIT_NOFILE), or no memory", worker->index);
+    return worker->remote;
 }
 
 static unsigned count_cores(void)

@@ -42,7 +42,7 @@ int standard_print_version(struct log *log)
 static const struct {
     int error;
     const char *cause;
-} causes[] = {
+} uring_causes[] = {
     {ENOSYS, "this kernel has no io_uring, or a seccomp filter hides it"},
     {EPERM, "forbidden by kernel.io_uring_disabled or a seccomp filter, as in many containers"},
     {EACCES, "forbidden by a security policy"},
@@ -53,10 +53,12 @@ static const struct {
     {ENFILE, "the system is out of descriptors"},
 };
 
-const char *standard_backend_cause(int error)
+const char *standard_backend_cause(enum pro_backend_kind asked, int error)
 {
-    for (size_t i = 0; i < sizeof causes / sizeof causes[0]; i++)
-        if (causes[i].error == -error)
-            return causes[i].cause;
+    if (asked != PRO_BACKEND_IO_URING) /* epoll has no causes of its own, and was what auto tried last */
+        return pro_error_text(error);
+    for (size_t i = 0; i < sizeof uring_causes / sizeof uring_causes[0]; i++)
+        if (uring_causes[i].error == -error)
+            return uring_causes[i].cause;
     return "unexpected";
 }

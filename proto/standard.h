@@ -20,7 +20,7 @@ int standard_print(struct log *log, const char *text);
 /* The same for the log's name and the version. */
 int standard_print_version(struct log *log);
 
-/* The likely cause when a backend that was asked for by name cannot start with this negative errno value. */
-const char *standard_backend_cause(int error);
+/* The likely cause when the backend that was asked for cannot start with this negative errno value. */
+const char *standard_backend_cause(enum pro_backend_kind asked, int error);
 
 #endif

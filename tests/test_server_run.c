@@ -128,6 +128,39 @@ static void start_when_io_uring_is_refused_falls_back_or_fails_by_name(void **st
     }
 }
 
+/* The causes that io_uring may have are not those of epoll. */
+static void start_when_epoll_is_refused_says_no_more_than_is_known(void **state)
+{
+    struct world *w = *state;
+    if (!tests_epoll())
+        skip();
+    server_conditions.refused.call = SYS_epoll_create1;
+    server_conditions.refused.error = EPERM;
+    struct server *s = server_try(w, NULL);
+    assert_int_equal(server_wait(s), 1);
+    assert_non_null(strstr(s->log, "reversed: --backend epoll: EPERM ("));
+    assert_null(strstr(s->log, "io_uring"));
+}
+
+/* Up to the count that suffices: each says that it is for want of a descriptor, and not of memory alone. */
+static void start_when_descriptors_are_few_says_so(void **state)
+{
+    struct world *w = *state;
+    for (rlim_t most = 4;; most++) {
+        assert_true(most < 30);
+        server_conditions.descriptors = (struct rlimit){most, most};
+        struct server *s = server_try(w, NULL);
+        server_log(s, "\n", 1);
+        if (strstr(s->log, "listening on")) {
+            assert_int_equal(server_stop(s, SIGTERM), 0);
+            return;
+        }
+        assert_int_equal(server_wait(s), 1);
+        if (!strstr(s->log, "NOFILE") && !strstr(s->log, "EMFILE"))
+            fail_msg("with %u descriptors it says: %s", (unsigned)most, s->log);
+    }
+}
+
 /* The output of a program that ends by itself. */
 static void assert_prints(const char *arguments, const char *begins)
 {
@@ -642,6 +675,8 @@ int main(int argc, char **argv)
         SERVER_TEST(start_when_port_is_in_use_says_so_and_exits_1),
         SERVER_TEST(start_when_address_is_not_ours_exits_1),
         SERVER_TEST(start_when_io_uring_is_refused_falls_back_or_fails_by_name),
+        SERVER_TEST(start_when_epoll_is_refused_says_no_more_than_is_known),
+        SERVER_TEST(start_when_descriptors_are_few_says_so),
         SERVER_TEST(help_and_version_when_asked_for_are_printed),
         SERVER_TEST(help_and_version_when_they_cannot_be_printed_are_an_error),
         SERVER_TEST(unix_path_when_served_is_made_and_removed),
