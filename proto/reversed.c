@@ -2,15 +2,15 @@
  *
  * The server program: command line, limits, threads, signals. What it does with a connection is in service.c.
  *
- *     main thread       options -> a worker for each thread: loop, service -> listeners -> start lines
+ *     main thread       options -> a worker for each thread: loop, service -> listeners
  *                                     |
  *                       first worker runs here, the others on threads of their own; a loop is freed where it ran
  *
  *     signal handler    posts to every worker through its remote, and does nothing else
  *
- * Everything is made before the first loop runs, by one thread, so that whatever fails is told at the start and in one
- * place. Each kind of post has its own operation in each worker, and `posted` guards it: a signal may come again
- * before the post has arrived.
+ * Everything but the threads is made before the first loop runs, by one thread, so that whatever fails is told at the
+ * start and in one place. The start lines come when the threads are there too. Each kind of post has its own operation
+ * in each worker, and `posted` guards it: a signal may come again before the post has arrived.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -245,18 +245,6 @@ static void start_services(struct server *server)
         service_start(server->workers[i].service, most / server->count + (i < most % server->count));
 }
 
-static void tell_start(struct server *server)
-{
-    struct pro_loop *loop = server->workers[0].loop;
-    const char *what = pro_loop_describe(loop);
-    bool uring = pro_loop_backend(loop) == PRO_BACKEND_IO_URING;
-    if (strncmp(what, "epoll: ", 7) == 0)
-        log_always(&server->log, "io_uring is not available, using %s", what);
-    for (uint32_t i = 0; i < server->options.listen_count; i++)
-        log_always(&server->log, "listening on %s (%s, %u thread%s)", server->listening[i].text,
-                   uring ? "io_uring" : "epoll", server->count, server->count == 1 ? "" : "s");
-}
-
 /* ---- Running it ---- */
 
 static void *run_worker(void *argument)
@@ -275,7 +263,21 @@ static void *run_worker(void *argument)
     return NULL;
 }
 
-static bool run(struct server *server)
+/* Only when all of it is there: who starts a server takes the line for its being ready. */
+static void tell_start(struct server *server)
+{
+    struct pro_loop *loop = server->workers[0].loop;
+    const char *what = pro_loop_describe(loop);
+    bool uring = pro_loop_backend(loop) == PRO_BACKEND_IO_URING;
+    if (strncmp(what, "epoll: ", 7) == 0)
+        log_always(&server->log, "io_uring is not available, using %s", what);
+    for (uint32_t i = 0; i < server->options.listen_count; i++)
+        log_always(&server->log, "listening on %s (%s, %u thread%s)", server->listening[i].text,
+                   uring ? "io_uring" : "epoll", server->count, server->count == 1 ? "" : "s");
+}
+
+/* The threads besides this one. What was started of them is told to end if the rest cannot be. */
+static bool start_threads(struct server *server, unsigned *ret_started)
 {
     unsigned started = 1;
     int error = 0;
@@ -285,13 +287,24 @@ static bool run(struct server *server)
     }
     if (error) {
         log_always(&server->log, "cannot start thread %u: %s (%s)", started, pro_error_name(error),
-                   pro_error_text(error));
+                   error == EAGAIN ? "RLIMIT_NPROC or another limit of processes, or no memory"
+                                   : pro_error_text(error));
         post_to_all(server, MAIL_DRAIN);
     }
+    *ret_started = started;
+    return !error;
+}
+
+static bool run(struct server *server)
+{
+    unsigned started;
+    bool all = start_threads(server, &started);
+    if (all)
+        tell_start(server);
     run_worker(&server->workers[0]);
     for (unsigned i = 1; i < started; i++)
         (void)pthread_join(server->workers[i].thread, NULL);
-    return !error;
+    return all;
 }
 
 static int status_of(const struct server *server)
@@ -336,7 +349,6 @@ static int serve(struct server *server)
     if (make_workers(server) && make_listeners(server)) {
         handle_signals(server);
         start_services(server);
-        tell_start(server);
         status = run(server) ? status_of(server) : STATUS_FAILED;
         ignore_signals();
     }

@@ -161,6 +161,17 @@ static void start_when_descriptors_are_few_says_so(void **state)
     }
 }
 
+static void start_when_a_thread_cannot_be_made_is_no_start(void **state)
+{
+    struct world *w = *state;
+    server_conditions.refused.call = SYS_clone3;
+    server_conditions.refused.error = EAGAIN;
+    struct server *s = server_try(w, "--threads", "2", NULL);
+    assert_int_equal(server_wait(s), 1);
+    assert_non_null(strstr(s->log, "reversed: cannot start thread 1: EAGAIN (RLIMIT_NPROC"));
+    assert_null(strstr(s->log, "listening on"));
+}
+
 /* The output of a program that ends by itself. */
 static void assert_prints(const char *arguments, const char *begins)
 {
@@ -677,6 +688,7 @@ int main(int argc, char **argv)
         SERVER_TEST(start_when_io_uring_is_refused_falls_back_or_fails_by_name),
         SERVER_TEST(start_when_epoll_is_refused_says_no_more_than_is_known),
         SERVER_TEST(start_when_descriptors_are_few_says_so),
+        SERVER_TEST(start_when_a_thread_cannot_be_made_is_no_start),
         SERVER_TEST(help_and_version_when_asked_for_are_printed),
         SERVER_TEST(help_and_version_when_they_cannot_be_printed_are_an_error),
         SERVER_TEST(unix_path_when_served_is_made_and_removed),
