@@ -352,11 +352,13 @@ static enum options_outcome read_argument(struct options *o, int left, char *con
     return OPTIONS_RUN;
 }
 
-static enum options_outcome check_together(const struct options *o, char error[OPTIONS_ERROR_SIZE])
+enum options_outcome options_check(const struct options *o, char error[OPTIONS_ERROR_SIZE])
 {
-    if (o->max_connections && o->threads > o->max_connections)
-        return complain(error, "--max-connections", NULL, "must be at least --threads, so that each thread has one");
-    return OPTIONS_RUN;
+    char wrong[96];
+    if (!o->max_connections || o->threads <= o->max_connections)
+        return OPTIONS_RUN;
+    snprintf(wrong, sizeof wrong, "must be at least --threads (%u), so that each thread has one", o->threads);
+    return complain(error, "--max-connections", NULL, wrong);
 }
 
 enum options_outcome options_read(int argc, char *const argv[], struct options *ret_options,
@@ -382,7 +384,7 @@ enum options_outcome options_read(int argc, char *const argv[], struct options *
     }
     if (o.listen_count == 0)
         set_listen(&o, DEFAULT_ADDRESS);
-    outcome = check_together(&o, error);
+    outcome = options_check(&o, error);
     if (outcome == OPTIONS_RUN)
         *ret_options = o;
     return outcome;

@@ -176,18 +176,9 @@ static bool make_worker(struct server *server, struct worker *worker)
     return worker->remote;
 }
 
-static unsigned count_cores(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) < 0)
-        return 1;
-    unsigned n = (unsigned)CPU_COUNT(&set);
-    return n < OPTIONS_THREADS_MOST ? n : OPTIONS_THREADS_MOST;
-}
-
 static bool make_workers(struct server *server)
 {
-    unsigned count = server->options.threads ? server->options.threads : count_cores();
+    unsigned count = server->options.threads;
     server->workers = calloc(count, sizeof *server->workers);
     if (!server->workers) {
         log_always(&server->log, "no memory for %u threads", count);
@@ -356,13 +347,32 @@ static int serve(struct server *server)
     return status;
 }
 
+static uint32_t count_cores(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) < 0)
+        return 1;
+    uint32_t n = (uint32_t)CPU_COUNT(&set);
+    return n < OPTIONS_THREADS_MOST ? n : OPTIONS_THREADS_MOST;
+}
+
+/* The command line, with what --threads auto is here. */
+static enum options_outcome read_options(int argc, char *argv[], struct options *ret, char error[OPTIONS_ERROR_SIZE])
+{
+    enum options_outcome outcome = options_read(argc, argv, ret, error);
+    if (outcome != OPTIONS_RUN || ret->threads > 0)
+        return outcome;
+    ret->threads = count_cores();
+    return options_check(ret, error);
+}
+
 int main(int argc, char *argv[])
 {
     struct server server = {0};
     char error[OPTIONS_ERROR_SIZE];
     standard_descriptors();
     standard_signals();
-    enum options_outcome outcome = options_read(argc, argv, &server.options, error);
+    enum options_outcome outcome = read_options(argc, argv, &server.options, error);
     log_init(&server.log, "reversed", STDERR_FILENO, server.options.log_level, 0);
     switch (outcome) {
     case OPTIONS_HELP:
