@@ -336,7 +336,7 @@ static void server_gone(struct client *c, int error)
     if (error)
         snprintf(why, sizeof why, "%s (%s)", pro_error_name(error), pro_error_text(error));
     if (c->asked_count > 0)
-        fail(c, "%s: %s with %u lines unanswered", c->server, why, c->asked_count);
+        fail(c, "%s: %s with %u line%s unanswered", c->server, why, c->asked_count, c->asked_count == 1 ? "" : "s");
     else
         fail(c, "%s: %s", c->server, why);
     advance(c);

@@ -521,6 +521,7 @@ static void client_when_the_server_misbehaves_says_how(void **state)
         {"", "", ": the server closed the connection with 3 lines unanswered\n", false},
         {"00002ba", "ba\n", ": the server closed the connection with 2 lines unanswered\n", false},
         {"00002ba00003dc", "ba\ndc", ": the server closed the connection with 2 lines unanswered\n", false},
+        {"00002ba00003edc", "ba\nedc\n", ": the server closed the connection with 1 line unanswered\n", false},
         {"", "", ": ECONNRESET (", true},
         {"hello", "", " does not answer as a reverse server does\n", false},
         {"00003bax", "", " does not answer as a reverse server does\n", false},

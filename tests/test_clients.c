@@ -187,7 +187,7 @@ static void request_when_the_kernel_has_no_memory_for_it_ends_the_client(void **
     RUN_UNTIL(w, guest->done); /* the server waits for it, and would for ever */
     refuse_error = 0;
     assert_non_null(strstr(guest->failure, ": ENOBUFS ("));
-    assert_non_null(strstr(guest->failure, " with 1 lines unanswered"));
+    assert_non_null(strstr(guest->failure, " with 1 line unanswered"));
     assert_done(rig, guest, "");
     rig_close(rig);
 }
