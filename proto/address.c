@@ -135,23 +135,41 @@ static void resolve_unix(const struct address *address, struct sockaddr_storage 
     *ret_length = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + size + 1);
 }
 
-const char *address_resolve(const struct address *address, struct sockaddr_storage *ret_at, socklen_t *ret_length)
+const char *address_find(const struct address *address, struct address_found found[], uint32_t room,
+                         uint32_t *ret_count)
 {
     if (address->kind != ADDRESS_INET) {
-        resolve_unix(address, ret_at, ret_length);
+        resolve_unix(address, &found[0].at, &found[0].length);
+        *ret_count = 1;
         return NULL;
     }
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *list;
     char port[8];
+    uint32_t count = 0;
     snprintf(port, sizeof port, "%u", address->port);
     int error = getaddrinfo(address->name, port, &hints, &list);
     if (error)
         return gai_strerror(error);
-    *ret_at = (struct sockaddr_storage){0};
-    memcpy(ret_at, list->ai_addr, list->ai_addrlen);
-    *ret_length = list->ai_addrlen;
+    for (const struct addrinfo *it = list; it && count < room; it = it->ai_next) {
+        found[count].at = (struct sockaddr_storage){0};
+        memcpy(&found[count].at, it->ai_addr, it->ai_addrlen);
+        found[count++].length = it->ai_addrlen;
+    }
     freeaddrinfo(list);
+    *ret_count = count;
     return NULL;
+}
+
+const char *address_resolve(const struct address *address, struct sockaddr_storage *ret_at, socklen_t *ret_length)
+{
+    struct address_found found;
+    uint32_t count;
+    const char *wrong = address_find(address, &found, 1, &count);
+    if (!wrong) {
+        *ret_at = found.at;
+        *ret_length = found.length;
+    }
+    return wrong;
 }
 
 static void format_unix(const struct sockaddr_un *un, socklen_t length, char out[ADDRESS_TEXT_SIZE])

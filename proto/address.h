@@ -32,8 +32,18 @@ struct address {
 /* Reads `text`. Returns NULL and fills *ret_address, or a static phrase that says what is wrong with it. */
 const char *address_parse(const char *text, struct address *ret_address);
 
-/* The socket address to bind or connect; looks a host name up if it is no number. Returns NULL, or a phrase that
- * says why there is none. `unix:@` names keep their exact length. */
+/* A socket address to bind or connect. `unix:@` names keep their exact length. */
+struct address_found {
+    struct sockaddr_storage at;
+    socklen_t length;
+};
+
+/* The first `room` socket addresses, in the order in which they are to be tried; looks a host name up if it is no number,
+ * which alone may have several. Returns NULL, or a phrase that says why there is none. */
+const char *address_find(const struct address *address, struct address_found found[], uint32_t room,
+                         uint32_t *ret_count);
+
+/* The first of them. */
 const char *address_resolve(const struct address *address, struct sockaddr_storage *ret_at, socklen_t *ret_length);
 
 /* Writes `at` in the notation above, escaped where it is not printable, and returns `out`. */

@@ -16,6 +16,9 @@
  * `advance` is called at the end of every continuation, looks at what is the case, and starts whatever can be started.
  * No other place decides what is next.
  *
+ * A host may have several addresses, of which not all lead to the server: each that does not connect is followed by the
+ * next. Nothing is read before one does, so that nothing has to be asked twice.
+ *
  * Possible failure modes: the server cannot be reached, closes with lines unanswered, or answers nonsense; a line is
  * too long; input or output fail. The first of them is the verdict. What was answered by then is put out, and then all
  * is closed. Only when nobody reads the output any more there is nothing to say.
@@ -33,7 +36,6 @@
 
 #include <proactor/stream.h>
 
-#include "address.h"
 #include "check.h"
 #include "frame.h"
 
@@ -49,6 +51,7 @@ _Static_assert((WINDOW & (WINDOW - 1)) == 0, "the window is a ring");
 
 struct client {
     struct client_config config;
+    struct pro_loop *loop;
     struct pro_stream stream;
     struct pro_stream_config stream_config;
     struct pro_handle in, out;
@@ -60,14 +63,15 @@ struct client {
     size_t output_size;
     uint32_t asked_first, asked_count; /* free-running; the count of those that are out */
     struct frame_parser parser;
-    uint64_t line; /* lines taken */
+    uint64_t line;  /* lines taken */
+    uint32_t tried; /* of its addresses */
 
     bool connected, sending, paused, eof, too_long, shut;
     bool over;                      /* the verdict is in */
     bool closing;                   /* and what was answered has been put out */
     bool done;                      /* and everything is closed */
     uint8_t filling;                /* the output that answers are put into; the other one is being written */
-    char server[ADDRESS_TEXT_SIZE]; /* its address */
+    char server[ADDRESS_TEXT_SIZE]; /* the address tried last */
     char message[512];              /* the verdict; "" is a clean end */
 
     uint32_t asked[WINDOW]; /* this and the rest is not cleared */
@@ -312,6 +316,10 @@ static void on_connected(struct pro_stream *stream, int error)
 {
     struct client *c = client_of(stream);
     c->connected = error == 0;
+    if (error && c->tried < c->config.server_count) {
+        pro_stream_close(stream, PRO_STREAM_NOW); /* and then the next one, see on_closed */
+        return;
+    }
     if (error)
         cannot_reach(c, error);
     advance(c);
@@ -369,37 +377,51 @@ static void on_in_released(struct pro_loop *loop, struct pro_op *op, struct pro_
     pro_release(&PRO_CONTAINER_OF(op, struct client, release)->out, op, on_out_released);
 }
 
+static void connect_next(struct client *c)
+{
+    int error;
+    do {
+        const struct address_found *server = &c->config.servers[c->tried++];
+        uint64_t deadline = c->config.connect_ns ? pro_now(c->loop) + c->config.connect_ns : 0;
+        address_format(&server->at, server->length, c->server);
+        error = pro_stream_connect(&c->stream, c->loop, (const struct sockaddr *)&server->at, server->length, deadline,
+                                   &c->stream_config);
+    } while (error && c->tried < c->config.server_count);
+    if (error) {
+        cannot_reach(c, error);
+        pro_release(&c->in, &c->release, on_in_released);
+    }
+}
+
 /* The input may have a read in flight that nobody needs any more; the release ends it. */
 static void on_closed(struct pro_stream *stream, int error)
 {
     struct client *c = client_of(stream);
-    pro_release(&c->in, &c->release, on_in_released);
+    if (!c->connected && !c->over)
+        connect_next(c);
+    else
+        pro_release(&c->in, &c->release, on_in_released);
 }
 
 int client_start(struct pro_loop *loop, const struct client_config *config, struct client **ret_client)
 {
+    CHECK(config->server_count > 0);
     struct client *c = malloc(sizeof *c);
     if (!c)
         return -ENOMEM;
     memset(c, 0, offsetof(struct client, asked));
     c->config = *config;
+    c->loop = loop;
     c->stream_config = (struct pro_stream_config){.pool = config->pool,
                                                   .connected = on_connected,
                                                   .data = on_data,
                                                   .end = on_end,
                                                   .broken = on_broken,
                                                   .closed = on_closed};
-    address_format(&c->config.server, c->config.server_length, c->server);
     frame_parser_init(&c->parser, FRAME_PAYLOAD_MAX);
     pro_adopt(loop, &c->in, config->in);
     pro_adopt(loop, &c->out, config->out);
-    uint64_t deadline = config->connect_ns ? pro_now(loop) + config->connect_ns : 0;
-    int error = pro_stream_connect(&c->stream, loop, (const struct sockaddr *)&c->config.server,
-                                   c->config.server_length, deadline, &c->stream_config);
-    if (error) {
-        cannot_reach(c, error);
-        pro_release(&c->in, &c->release, on_in_released);
-    }
+    connect_next(c);
     *ret_client = c;
     return 0;
 }

@@ -13,17 +13,19 @@
 #define PROTO_CLIENT_H
 
 #include <stdint.h>
-#include <sys/socket.h>
 
 #include <proactor.h>
 
+#include "address.h"
+
 struct client;
 
-/* Copied. */
+/* Copied, except for the addresses. */
 struct client_config {
-    struct sockaddr_storage server;
-    socklen_t server_length;
-    uint64_t connect_ns;   /* how long the connect may take; 0: no limit */
+    const struct address_found *servers; /* tried in this order until one connects; they outlive the client */
+    uint32_t server_count;               /* at least 1 */
+
+    uint64_t connect_ns;   /* how long the connect to one of them may take; 0: no limit */
     struct pro_pool *pool; /* of buffers of at most 128 KiB, where answers are received; outlives the client */
     int in, out;           /* descriptors of any kind, lent to the client until `done` */
 

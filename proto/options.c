@@ -66,7 +66,9 @@ const char client_options_help[] =
     "each line that is written ends with a newline, also if the last one read did not.\n"
     "\n"
     "  --backend KIND            auto, io_uring or epoll (auto)\n"
-    "  --connect-timeout TIME    how long to wait for the server, a number with ms, s, m or h (10s)\n"
+    "  --connect-timeout TIME    how long to wait for the server, at each address of its host; a number with ms, s, m "
+    "or\n"
+    "                            h (10s)\n"
     "  --help, --version\n"
     "\n"
     "Exit status: 0 every line answered, 1 a failure, 2 wrong usage.\n";

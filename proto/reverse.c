@@ -15,6 +15,8 @@
 #include "options.h"
 #include "standard.h"
 
+#define ADDRESSES_MOST 16 /* of a host, that are tried */
+
 enum { STATUS_CLEAN, STATUS_FAILED, STATUS_USAGE };
 
 struct program {
@@ -81,12 +83,14 @@ static void run(struct program *program, struct client_config *config)
 
 static void reverse(struct program *program, const struct client_options *options)
 {
-    struct client_config config = {.connect_ns = options->connect_ns,
+    struct address_found found[ADDRESSES_MOST];
+    struct client_config config = {.servers = found,
+                                   .connect_ns = options->connect_ns,
                                    .in = STDIN_FILENO,
                                    .out = STDOUT_FILENO,
                                    .done = on_done,
                                    .context = program};
-    const char *wrong = address_resolve(&options->server, &config.server, &config.server_length);
+    const char *wrong = address_find(&options->server, found, ADDRESSES_MOST, &config.server_count);
     if (wrong)
         fail(program, "%s: %s", options->server.name, wrong);
     else if (make_loop(program, options->backend))

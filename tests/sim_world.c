@@ -37,6 +37,7 @@ enum { CLIENT_LOOPS = 2, MOST_ROUNDS = 64, LINES_SIZE = 4000 };
 /* One client of proto/ with its input and output. */
 struct lines {
     struct client *client;
+    struct address_found server;
     int in, out, far; /* `far`: what its output is read from */
     char input[LINES_SIZE], expected[LINES_SIZE], got[LINES_SIZE];
     size_t size, got_size;
@@ -257,8 +258,10 @@ static void start_lines(struct play *p)
     struct lines *l = &p->lines;
     struct client_config config = {.pool = p->pools[0], .done = on_lines_done, .context = p, .connect_ns = 60 * SECOND};
     int ends[2];
-    memcpy(&config.server, &p->peers.server, sizeof p->peers.server);
-    config.server_length = sizeof p->peers.server;
+    memcpy(&l->server.at, &p->peers.server, sizeof p->peers.server);
+    l->server.length = sizeof p->peers.server;
+    config.servers = &l->server;
+    config.server_count = 1;
     write_lines(p);
     l->in = pro_sim_file(p->sim, l->input, l->size);
     if (pro_sim_pipe(p->sim, ends) < 0 || l->in < 0)

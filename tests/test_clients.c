@@ -35,6 +35,7 @@ ssize_t __wrap_sendto(int fd, const void *data, size_t size, int flags, const st
 struct guest {
     struct client *client;
     struct client_config config;
+    struct address_found servers[3];
     int to, from;
     unsigned done;
     char failure[512]; /* "" is none */
@@ -92,16 +93,24 @@ static void pipe_of(struct world *w, int *ret_read, int *ret_write, unsigned min
     *ret_write = world_own(w, fds[1]);
 }
 
-static struct guest *guest_start(struct rig *rig, unsigned i, const struct sockaddr_storage *at, const char *lines)
+static struct guest *guest_start_at(struct rig *rig, unsigned i, const struct sockaddr_storage at[], unsigned count,
+                                    const char *lines)
 {
     struct guest *guest = &rig->guests[i];
+    for (unsigned k = 0; k < count; k++)
+        guest->servers[k] = (struct address_found){at[k], rig->length};
     guest->config = (struct client_config){
-        .server = *at, .server_length = rig->length, .pool = rig->pool, .done = on_done, .context = guest};
+        .servers = guest->servers, .server_count = count, .pool = rig->pool, .done = on_done, .context = guest};
     pipe_of(rig->w, &guest->config.in, &guest->to, 1);
     pipe_of(rig->w, &guest->from, &guest->config.out, 0);
     write_all(guest->to, lines, strlen(lines));
     assert_int_equal(client_start(rig->w->loop, &guest->config, &guest->client), 0);
     return guest;
+}
+
+static struct guest *guest_start(struct rig *rig, unsigned i, const struct sockaddr_storage *at, const char *lines)
+{
+    return guest_start_at(rig, i, at, 1, lines);
 }
 
 /* It is done, its descriptors are the test's again, and this is what it has put out. */
@@ -158,6 +167,31 @@ static void client_when_it_cannot_connect_leaves_the_others_alone(void **state)
     rig_close(rig);
 }
 
+/* One that nobody listens at, one that no socket is made for, and the server's; then two that both fail. */
+static void client_when_a_host_has_several_addresses_tries_each(void **state)
+{
+    struct world *w = *state;
+    struct sockaddr_in nobody = loopback_address();
+    struct sockaddr_storage at[3] = {{0}, {.ss_family = AF_MAX}};
+    nobody.sin_port = htons(1);
+    memcpy(&at[0], &nobody, sizeof nobody);
+    struct rig *rig = rig_open(w);
+    at[2] = rig->at;
+    struct guest *a = guest_start_at(rig, 0, at, 3, "abc\n");
+    struct guest *b = guest_start_at(rig, 1, at, 2, "abc\n");
+    struct guest *c = guest_start_at(rig, 2, at + 1, 2, "abc\n");
+    world_close(w, a->to);
+    world_close(w, c->to);
+    RUN_UNTIL(w, a->done && b->done && c->done);
+    assert_string_equal(a->failure, "");
+    assert_string_equal(c->failure, "");
+    assert_int_equal(strncmp(b->failure, "cannot reach unknown: EAFNOSUPPORT (", 36), 0);
+    assert_done(rig, a, "cba\n");
+    assert_done(rig, b, "");
+    assert_done(rig, c, "cba\n");
+    rig_close(rig);
+}
+
 static void input_when_the_server_goes_is_not_read_any_more(void **state)
 {
     struct world *w = *state;
@@ -207,12 +241,15 @@ static void loop_when_freed_at_any_turn_ends_its_clients(void **state)
 {
     struct world *w = *state;
     for (unsigned turns = 0; turns < 80; turns += turns < 20 ? 1 : 7) {
-        struct sockaddr_storage nonsense = {.ss_family = AF_MAX};
+        struct sockaddr_storage nonsense[2] = {{.ss_family = AF_MAX}};
+        struct sockaddr_in nobody = loopback_address();
         struct rig *rig = rig_open(w);
+        nobody.sin_port = htons(1);
+        memcpy(&nonsense[1], &nobody, sizeof nobody);
         guest_start(rig, 0, &rig->at, "abc\n");
         world_close(w, guest_start(rig, 1, &rig->at, "\nabc\n")->to);
         world_close(w, guest_start(rig, 2, &rig->at, "")->to);
-        guest_start(rig, 3, &nonsense, "abc\n");
+        guest_start_at(rig, 3, nonsense, 2, "abc\n");
         struct guest *stuffed = guest_start(rig, 4, &rig->at, "");
         for (unsigned i = 0; i < turns; i++) {
             guest_stuff(stuffed);
@@ -235,6 +272,7 @@ int main(void)
     static const struct CMUnitTest tests[] = {
         TEST_BARE(clients_when_on_one_loop_with_their_service_are_served),
         TEST_BARE(client_when_it_cannot_connect_leaves_the_others_alone),
+        TEST_BARE(client_when_a_host_has_several_addresses_tries_each),
         TEST_BARE(input_when_the_server_goes_is_not_read_any_more),
         TEST_BARE(request_when_the_kernel_has_no_memory_for_it_ends_the_client),
         TEST_BARE(loop_when_freed_at_any_turn_ends_its_clients),
