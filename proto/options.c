@@ -16,11 +16,12 @@
 
 #include "frame.h"
 
-#define DEFAULT_ADDRESS "127.0.0.1:6789"
-#define SECOND          UINT64_C(1000000000)
-#define HIGH_WATER_MOST (UINT32_C(1) << 30)
-#define MOMENT_MOST     1000000                           /* microseconds */
-#define DURATION_MOST   (UINT64_C(10000) * 3600 * SECOND) /* ten thousand hours, far from any overflow */
+#define DEFAULT_ADDRESS  "127.0.0.1:6789"
+#define SECOND           UINT64_C(1000000000)
+#define HIGH_WATER_MOST  (UINT32_C(1) << 30)
+#define CONNECTIONS_MOST 10000000
+#define MOMENT_MOST      1000000                           /* microseconds */
+#define DURATION_MOST    (UINT64_C(10000) * 3600 * SECOND) /* ten thousand hours, far from any overflow */
 
 const char options_help[] =
     "usage: reversed [options]\n"
@@ -50,7 +51,7 @@ const char options_help[] =
     "may\n"
     "                            be given more than once\n"
     "  --log-level LEVEL         error, warn, info or debug (info)\n"
-    "  --help, --version\n"
+    "  -h, --help, --version\n"
     "\n"
     "TIME is a number with ms, s, m or h; 0 is no limit. That of --spin and --min-wait may have us, and at most 1s.\n"
     "BYTES may end in KiB, MiB or GiB.\n"
@@ -69,7 +70,7 @@ const char client_options_help[] =
     "  --connect-timeout TIME    how long to wait for the server, at each address of its host; a number with ms, s, m "
     "or\n"
     "                            h (10s)\n"
-    "  --help, --version\n"
+    "  -h, --help, --version\n"
     "\n"
     "Exit status: 0 every line answered, 1 a failure, 2 wrong usage.\n";
 
@@ -80,17 +81,16 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* Reads digits up to a value of `most`; returns what follows them, or NULL if there are none or too many. */
-static const char *take_number(const char *text, uint64_t most, uint64_t *ret_number)
+/* Reads digits; returns what follows them, or NULL if there are none. A number beyond 64 bits is the greatest there is,
+ * which is over every limit: it is too big, and no less a number. */
+static const char *take_number(const char *text, uint64_t *ret_number)
 {
     uint64_t number = 0;
     if (!is_digit(*text))
         return NULL;
     for (; is_digit(*text); text++) {
         uint64_t digit = (uint64_t)(*text - '0');
-        if (number > (most - digit) / 10)
-            return NULL;
-        number = number * 10 + digit;
+        number = number > (UINT64_MAX - digit) / 10 ? UINT64_MAX : number * 10 + digit;
     }
     *ret_number = number;
     return text;
@@ -114,7 +114,7 @@ const char *options_duration(const char *text, uint64_t *ret_ns)
     static const struct unit units[] = {{"ms", SECOND / 1000}, {"s", SECOND}, {"m", 60 * SECOND}, {"h", 3600 * SECOND}};
     static const char wrong[] = "is no duration such as 500ms, 30s, 2m, 1h or 0";
     uint64_t number;
-    const char *name = take_number(text, DURATION_MOST, &number);
+    const char *name = take_number(text, &number);
     if (!name)
         return wrong;
     const struct unit *unit = find_unit(name, units, sizeof units / sizeof units[0]);
@@ -130,9 +130,9 @@ const char *options_moment(const char *text, uint32_t *ret_us)
 {
     static const struct unit units[] = {{"", 1}, {"us", 1}, {"ms", 1000}, {"s", MOMENT_MOST}};
     uint64_t number;
-    const char *name = take_number(text, MOMENT_MOST, &number);
+    const char *name = take_number(text, &number);
     const struct unit *unit = name ? find_unit(name, units, sizeof units / sizeof units[0]) : NULL;
-    if (!unit || number * unit->worth > MOMENT_MOST)
+    if (!unit || number > MOMENT_MOST / unit->worth)
         return "must be from 0 to 1s, such as 50us";
     *ret_us = (uint32_t)(number * unit->worth);
     return NULL;
@@ -142,15 +142,15 @@ const char *options_size(const char *text, uint32_t least, uint32_t most, uint32
 {
     static const struct unit units[] = {{"", 1}, {"KiB", 1024}, {"MiB", 1 << 20}, {"GiB", 1 << 30}};
     uint64_t number;
-    const char *name = take_number(text, UINT32_MAX, &number);
+    const char *name = take_number(text, &number);
     const struct unit *unit = name ? find_unit(name, units, sizeof units / sizeof units[0]) : NULL;
     if (!unit)
         return "is no number of bytes such as 65536, 64KiB or 1MiB";
-    number *= unit->worth; /* 32 bits by 31 */
+    if (number > most / unit->worth)
+        return "is too big";
+    number *= unit->worth;
     if (number < least)
         return "is too small";
-    if (number > most)
-        return "is too big";
     *ret_bytes = (uint32_t)number;
     return NULL;
 }
@@ -190,8 +190,8 @@ static const char *set_threads(struct options *o, const char *text)
         o->threads = 0;
         return NULL;
     }
-    const char *end = take_number(text, OPTIONS_THREADS_MOST, &n);
-    if (!end || *end || n == 0)
+    const char *end = take_number(text, &n);
+    if (!end || *end || n == 0 || n > OPTIONS_THREADS_MOST)
         return "must be from 1 to 256, or auto";
     o->threads = (uint32_t)n;
     return NULL;
@@ -200,8 +200,8 @@ static const char *set_threads(struct options *o, const char *text)
 static const char *set_max_connections(struct options *o, const char *text)
 {
     uint64_t n;
-    const char *end = take_number(text, 10000000, &n);
-    if (!end || *end || n == 0)
+    const char *end = take_number(text, &n);
+    if (!end || *end || n == 0 || n > CONNECTIONS_MOST)
         return "must be a number from 1 to 10000000";
     o->max_connections = (uint32_t)n;
     return NULL;
@@ -214,7 +214,9 @@ static const char *set_max_frame(struct options *o, const char *text)
 
 static const char *set_high_water(struct options *o, const char *text)
 {
-    return options_size(text, 1, HIGH_WATER_MOST, &o->high_water);
+    return options_size(text, 1, HIGH_WATER_MOST, &o->high_water)
+               ? "must be from 1 byte to 1GiB, such as 65536 or 64KiB"
+               : NULL;
 }
 
 static const char *set_idle(struct options *o, const char *text)

@@ -70,7 +70,8 @@ const char *options_duration(const char *text, uint64_t *ret_ns);
 /* "50", which are microseconds, "50us", "5ms" or "1s", up to a second. Returns NULL, or a phrase. */
 const char *options_moment(const char *text, uint32_t *ret_us);
 
-/* "65536", "64KiB", "1MiB", "1GiB", from `least` to `most`. Returns NULL, or a phrase. */
+/* "65536", "64KiB", "1MiB", "1GiB", from `least` to `most`. Returns NULL, or a phrase, to which the
+ * caller may prefer one that names his limits. */
 const char *options_size(const char *text, uint32_t least, uint32_t most, uint32_t *ret_bytes);
 
 #endif

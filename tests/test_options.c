@@ -123,10 +123,15 @@ static void options_when_wrong_are_refused_by_name(void **state)
                 "--max-connections 99999999999999999999: must be a number from 1 to 10000000");
     refuse_line("--max-frame 0", "--max-frame 0: must be from 1 to 99999 bytes");
     refuse_line("--max-frame 1GiB", "--max-frame 1GiB: must be from 1 to 99999 bytes");
-    refuse_line("--high-water 0", "--high-water 0: is too small");
-    refuse_line("--high-water 2GiB", "--high-water 2GiB: is too big");
-    refuse_line("--high-water 4294967295GiB", "--high-water 4294967295GiB: is too big");
-    refuse_line("--high-water MiB", "--high-water MiB: is no number of bytes such as 65536, 64KiB or 1MiB");
+    refuse_line("--high-water 0", "--high-water 0: must be from 1 byte to 1GiB, such as 65536 or 64KiB");
+    refuse_line("--high-water 2GiB", "--high-water 2GiB: must be from 1 byte to 1GiB, such as 65536 or 64KiB");
+    refuse_line("--high-water 5000000000",
+                "--high-water 5000000000: must be from 1 byte to 1GiB, such as 65536 or 64KiB");
+    refuse_line("--high-water MiB", "--high-water MiB: must be from 1 byte to 1GiB, such as 65536 or 64KiB");
+    refuse_line("--idle-timeout 10001h", "--idle-timeout 10001h: is over 10000h");
+    refuse_line("--idle-timeout 99999999999999999999h", "--idle-timeout 99999999999999999999h: is over 10000h");
+    refuse_line("--idle-timeout 99999999999999999999",
+                "--idle-timeout 99999999999999999999: is no duration such as 500ms, 30s, 2m, 1h or 0");
     refuse_line("--spin 2s", "--spin 2s: must be from 0 to 1s, such as 50us");
     refuse_line("--without luck", "--without luck: is no feature of io_uring that is known here, such as skip_success");
     refuse_line("--min-wait x", "--min-wait x: must be from 0 to 1s, such as 50us");
@@ -164,12 +169,13 @@ static void options_when_help_is_among_them_ask_for_it(void **state)
     assert_int_equal(read_line("--threads 2 -h --nonsense", &o, error), OPTIONS_HELP);
     assert_int_equal(read_line("--version", &o, error), OPTIONS_VERSION);
     assert_int_equal(read_line("--nonsense --help", &o, error), OPTIONS_ERROR);
-    static const char *const names[] = {"--listen",        "--backend",      "--threads",       "--max-connections",
-                                        "--max-frame",     "--idle-timeout", "--frame-timeout", "--send-timeout",
-                                        "--drain-timeout", "--high-water",   "--log-level",     "--version",
-                                        "--help",          "--spin",         "--min-wait",      "--without"};
+    static const char *const names[] = {
+        "--listen",        "--backend",      "--threads",       "--max-connections", "--max-frame", "--idle-timeout",
+        "--frame-timeout", "--send-timeout", "--drain-timeout", "--high-water",      "--log-level", "--version",
+        "--help",          "--spin",         "--min-wait",      "--without",         "-h,"};
     for (unsigned i = 0; i < sizeof names / sizeof names[0]; i++)
         assert_non_null(strstr(options_help, names[i]));
+    assert_non_null(strstr(client_options_help, "-h, --help"));
 }
 
 /* A long word must neither overrun the message nor the name that it is taken apart into. */
@@ -313,6 +319,9 @@ static void sizes_when_read_are_exact_or_refused(void **state)
     assert_int_equal(n, 77);
     assert_string_equal(options_size("9", 10, 20, &n), "is too small");
     assert_string_equal(options_size("21", 10, 20, &n), "is too big");
+    assert_string_equal(options_size("99999999999999999999MiB", 10, 20, &n), "is too big");
+    assert_null(options_size("4KiB", 4096, 4096, &n));
+    assert_int_equal(n, 4096);
 }
 
 /* ---- Addresses ---- */

@@ -48,7 +48,7 @@ static void start_when_wrongly_used_names_the_option_and_exits_2(void **state)
         {{"--frame-timeout", "1.5s"}, "--frame-timeout 1.5s: is no duration"},
         {{"--send-timeout", ""}, "--send-timeout : is no duration"},
         {{"--drain-timeout", "9999999999999h"}, "--drain-timeout 9999999999999h: is "},
-        {{"--high-water", "1kb"}, "--high-water 1kb: is no number of bytes"},
+        {{"--high-water", "1kb"}, "--high-water 1kb: must be from 1 byte to 1GiB"},
         {{"--log-level", "loud"}, "--log-level loud: must be error, warn, info or debug"},
         {{"--what\x1b"}, "--what\\x1b: there is no such option"},
         {{"stray"}, "stray: there is no such option"},
