@@ -34,6 +34,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -135,7 +136,7 @@ static void arm(struct listener *listener)
     else if (mode == ACCEPT_ONE)
         accept_one(listener, mode, 0);
     else if (mode == ACCEPT_POLL)
-        pro_poll(&listener->handle, &listener->op, 1 /* POLLIN */, on_ready);
+        pro_poll(&listener->handle, &listener->op, POLLIN, on_ready);
     else if (mode == ACCEPT_LAST)
         accept_last(listener);
 }
