@@ -31,7 +31,7 @@ const char options_help[] =
     "\n"
     "  --listen ADDR             host:port, [v6]:port, unix:/path or unix:@name; may be given more than "
     "once;\n"
-    "                            port 0 picks one (127.0.0.1:6789)\n"
+    "                            port 0 picks one; of a name that has several addresses the first (127.0.0.1:6789)\n"
     "  --backend KIND            auto, io_uring or epoll; auto prefers io_uring and says why if it cannot "
     "(auto)\n"
     "  --threads N|auto          one loop and one listener each; auto is one for each core (1)\n"
@@ -55,7 +55,7 @@ const char options_help[] =
     "\n"
     "TIME is a number with ms, s, m or h; 0 is no limit. That of --spin and --min-wait may have us, and at most 1s.\n"
     "BYTES may end in KiB, MiB or GiB.\n"
-    "SIGTERM and SIGINT end it in order, a second one at once; SIGUSR1 prints counters.\n"
+    "SIGTERM and SIGINT end it in order, a second one 100 ms later or more at once; SIGUSR1 prints counters.\n"
     "Exit status: 0 a clean end, 1 a failure, 2 wrong usage, 3 an end cut short.\n";
 
 const char client_options_help[] =
