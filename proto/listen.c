@@ -8,6 +8,11 @@
  * descriptor of it. A socket file outlives its server if that was killed. Whether it did is found out by connecting: a
  * file that refuses is replaced, one that answers (or is busy) is in use. A path that is no socket is never touched.
  *
+ * A server that has bound and does not listen yet refuses too, and must not be taken for a dead one by another that
+ * starts at the same time. So each holds a lock from before it binds until it listens. It is a flock of the directory,
+ * for a lock file would stay behind, and removing one is a race of its own. Who may not read the directory, or does not
+ * get the lock within a second, goes on without: better a rare race than a server that anybody can keep from starting.
+ *
  * A server that was killed may hold its address a little longer: the kernel takes an io_uring apart in the background,
  * and with it the sockets that requests were waiting on. Therefore an address that is in use is tried again for a
  * second before it is believed.
@@ -18,6 +23,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <time.h>
@@ -103,12 +109,32 @@ static bool is_stale(const struct sockaddr_storage *at, socklen_t length, const 
     return lstat(path, &file) == 0 && S_ISSOCK(file.st_mode) && connects(at, length) == -ECONNREFUSED;
 }
 
+/* Holds the directory of `path` until the result is closed; -1 if it cannot be held. */
+static int lock_directory(const char *path, unsigned *tries)
+{
+    char directory[sizeof(((struct address *)0)->name) + 2];
+    const char *slash = strrchr(path, '/');
+    snprintf(directory, sizeof directory, "%.*s", slash ? (int)(slash - path) + 1 : 2, slash ? path : "./");
+    int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0)
+        return -1;
+    while (flock(fd, LOCK_EX | LOCK_NB) < 0) {
+        if (errno != EWOULDBLOCK || !wait_a_little(tries)) {
+            close(fd);
+            return -1;
+        }
+    }
+    return fd;
+}
+
 static int bind_unix(int fd, const struct sockaddr_storage *at, socklen_t length, const char *path)
 {
     if (bind(fd, (const struct sockaddr *)at, length) == 0)
         return 0;
-    if (errno != EADDRINUSE || !path || !is_stale(at, length, path))
+    if (errno != EADDRINUSE)
         return -errno;
+    if (!path || !is_stale(at, length, path))
+        return -EADDRINUSE;
     if (unlink(path) < 0 || bind(fd, (const struct sockaddr *)at, length) < 0)
         return -errno;
     return 0;
@@ -122,6 +148,23 @@ static void note_file(struct listening *listening, const char *path)
     snprintf(listening->path, sizeof listening->path, "%.107s", path);
     listening->device = file.st_dev;
     listening->inode = file.st_ino;
+}
+
+/* One try to have the address listened on, by this process alone. */
+static int claim_unix(int fd, const struct sockaddr_storage *at, socklen_t length, const char *path,
+                      struct listening *listening, unsigned *tries)
+{
+    int lock = path ? lock_directory(path, tries) : -1;
+    int error = bind_unix(fd, at, length, path);
+    if (!error && path)
+        note_file(listening, path);
+    if (!error && listen(fd, SOMAXCONN) < 0) {
+        error = -errno;
+        listen_remove(listening);
+    }
+    if (lock >= 0)
+        close(lock);
+    return error;
 }
 
 static int share(int fd, struct service *const services[], unsigned count)
@@ -148,12 +191,10 @@ static int listen_unix(const struct address *address, const struct sockaddr_stor
     int error;
     unsigned tries = 0;
     do
-        error = bind_unix(fd, at, length, path);
+        error = claim_unix(fd, at, length, path, listening, &tries);
     while (error == -EADDRINUSE && wait_a_little(&tries));
     if (!error) {
-        if (path)
-            note_file(listening, path);
-        error = listen(fd, SOMAXCONN) < 0 ? -errno : share(fd, services, count);
+        error = share(fd, services, count);
         if (error)
             listen_remove(listening);
     }

@@ -10,11 +10,13 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -304,6 +306,46 @@ static void unix_path_when_stale_is_replaced_and_when_alive_is_in_use(void **sta
     assert_serves_unix(w, path); /* and did not take the file away */
     assert_int_equal(server_stop(s, SIGTERM), 0);
     assert_int_equal(lstat(path, &file), -1);
+}
+
+/* Another server is between bind and listen, which it does with the directory locked. This one finds a file that refuses,
+ * and must wait for the lock before it takes that for stale. */
+static void unix_path_when_another_server_is_starting_on_it_is_left_to_it(void **state)
+{
+    struct world *w = *state;
+    char directory[] = "/tmp/reversed-test-XXXXXX", path[64], address[80];
+    struct sockaddr_storage at;
+    socklen_t length;
+    assert_non_null(mkdtemp(directory));
+    snprintf(path, sizeof path, "%s/socket", directory);
+    snprintf(address, sizeof address, "unix:%s", path);
+    make_unix(path, &at, &length);
+    int lock = world_own(w, open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    int other = world_own(w, socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    assert_int_equal(flock(lock, LOCK_EX), 0);
+    assert_int_equal(bind(other, (struct sockaddr *)&at, length), 0);
+    struct server *s = server_try(w, "--listen", address, NULL);
+    usleep(300000); /* it comes to the lock; if it comes later, the test shows nothing, but fails neither */
+    assert_int_equal(listen(other, 5), 0);
+    assert_int_equal(flock(lock, LOCK_UN), 0);
+    assert_int_equal(server_wait(s), 1);
+    assert_non_null(strstr(s->log, ": EADDRINUSE ("));
+    assert_int_equal(unlink(path), 0);
+    assert_int_equal(rmdir(directory), 0);
+}
+
+/* What nobody may read, or somebody holds for ever, keeps no server from starting. */
+static void unix_path_when_its_directory_cannot_be_locked_is_served(void **state)
+{
+    struct world *w = *state;
+    char directory[] = "/tmp/reversed-test-XXXXXX", address[80];
+    assert_non_null(mkdtemp(directory));
+    snprintf(address, sizeof address, "unix:%s/socket", directory);
+    int lock = world_own(w, open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    assert_int_equal(flock(lock, LOCK_EX), 0);
+    struct server *s = server_start(w, "--listen", address, NULL);
+    assert_int_equal(server_stop(s, SIGTERM), 0);
+    assert_int_equal(rmdir(directory), 0);
 }
 
 static void unix_path_when_it_is_another_file_is_left_alone(void **state)
@@ -706,6 +748,8 @@ int main(int argc, char **argv)
         SERVER_TEST(help_and_version_when_they_cannot_be_printed_are_an_error),
         SERVER_TEST(unix_path_when_served_is_made_and_removed),
         SERVER_TEST(unix_path_when_stale_is_replaced_and_when_alive_is_in_use),
+        SERVER_TEST(unix_path_when_another_server_is_starting_on_it_is_left_to_it),
+        SERVER_TEST(unix_path_when_its_directory_cannot_be_locked_is_served),
         SERVER_TEST(unix_path_when_it_is_another_file_is_left_alone),
         SERVER_TEST(start_when_nobody_reads_the_log_serves_and_ends),
         SERVER_TEST(addresses_when_several_are_all_served),
