@@ -34,7 +34,8 @@ const char options_help[] =
     "                            port 0 picks one; of a name that has several addresses the first (127.0.0.1:6789)\n"
     "  --backend KIND            auto, io_uring or epoll; auto prefers io_uring and says why if it cannot "
     "(auto)\n"
-    "  --threads N|auto          one loop and one listener each; auto is one for each core (1)\n"
+    "  --threads N|auto          one loop and one listener each; auto is one for each core, but no\n"
+    "                            more than connections (1)\n"
     "  --max-connections N       shared out evenly among the threads (what RLIMIT_NOFILE allows)\n"
     "  --max-frame BYTES         longest payload that is taken, 1 to 99999 (99999)\n"
     "  --idle-timeout TIME       longest pause between two frames (60s)\n"
@@ -356,7 +357,7 @@ static enum options_outcome read_argument(struct options *o, int left, char *con
     return OPTIONS_RUN;
 }
 
-enum options_outcome options_check(const struct options *o, char error[OPTIONS_ERROR_SIZE])
+static enum options_outcome check_together(const struct options *o, char error[OPTIONS_ERROR_SIZE])
 {
     char wrong[96];
     if (!o->max_connections || o->threads <= o->max_connections)
@@ -388,7 +389,7 @@ enum options_outcome options_read(int argc, char *const argv[], struct options *
     }
     if (o.listen_count == 0)
         set_listen(&o, DEFAULT_ADDRESS);
-    outcome = options_check(&o, error);
+    outcome = check_together(&o, error);
     if (outcome == OPTIONS_RUN)
         *ret_options = o;
     return outcome;

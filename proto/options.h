@@ -48,9 +48,6 @@ struct options {
 enum options_outcome options_read(int argc, char *const argv[], struct options *ret_options,
                                   char error[OPTIONS_ERROR_SIZE]);
 
-/* What of it must hold together. options_read has looked; who fills in what was left as 0 looks again. */
-enum options_outcome options_check(const struct options *options, char error[OPTIONS_ERROR_SIZE]);
-
 struct client_options {
     struct address server;
     enum pro_backend_kind backend;

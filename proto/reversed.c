@@ -347,23 +347,14 @@ static int serve(struct server *server)
     return status;
 }
 
-static uint32_t count_cores(void)
+/* What --threads auto is here; each thread has a connection at least. */
+static uint32_t count_threads(const struct options *o)
 {
     cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) < 0)
-        return 1;
-    uint32_t n = (uint32_t)CPU_COUNT(&set);
-    return n < OPTIONS_THREADS_MOST ? n : OPTIONS_THREADS_MOST;
-}
-
-/* The command line, with what --threads auto is here. */
-static enum options_outcome read_options(int argc, char *argv[], struct options *ret, char error[OPTIONS_ERROR_SIZE])
-{
-    enum options_outcome outcome = options_read(argc, argv, ret, error);
-    if (outcome != OPTIONS_RUN || ret->threads > 0)
-        return outcome;
-    ret->threads = count_cores();
-    return options_check(ret, error);
+    uint32_t most = o->max_connections ? o->max_connections : OPTIONS_THREADS_MOST;
+    uint32_t cores = sched_getaffinity(0, sizeof set, &set) < 0 ? 1 : (uint32_t)CPU_COUNT(&set);
+    most = most < OPTIONS_THREADS_MOST ? most : OPTIONS_THREADS_MOST;
+    return cores < most ? cores : most;
 }
 
 int main(int argc, char *argv[])
@@ -372,7 +363,7 @@ int main(int argc, char *argv[])
     char error[OPTIONS_ERROR_SIZE];
     standard_descriptors();
     standard_signals();
-    enum options_outcome outcome = read_options(argc, argv, &server.options, error);
+    enum options_outcome outcome = options_read(argc, argv, &server.options, error);
     log_init(&server.log, "reversed", STDERR_FILENO, server.options.log_level, 0);
     switch (outcome) {
     case OPTIONS_HELP:
@@ -385,5 +376,7 @@ int main(int argc, char *argv[])
     case OPTIONS_RUN:
         break;
     }
+    if (server.options.threads == 0)
+        server.options.threads = count_threads(&server.options);
     return serve(&server);
 }

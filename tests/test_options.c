@@ -141,12 +141,6 @@ static void options_when_wrong_are_refused_by_name(void **state)
     refuse_line("-", "-: there is no such option; --help lists them");
     refuse_line("--threads 4 --max-connections 3",
                 "--max-connections: must be at least --threads (4), so that each thread has one");
-    struct options o = accept_line("--threads auto --max-connections 3");
-    char error[OPTIONS_ERROR_SIZE];
-    o.threads = 3;
-    assert_int_equal(options_check(&o, error), OPTIONS_RUN);
-    o.threads = 4;
-    assert_int_equal(options_check(&o, error), OPTIONS_ERROR);
 }
 
 static void options_when_addresses_are_too_many_are_refused(void **state)
