@@ -130,14 +130,21 @@ static bool ready_now(int fd, short events)
     return poll(&pollfd, 1, 0) > 0;
 }
 
+/* What is on a disk, and not a file of the kernel's that waits for news (/proc/kmsg). */
+static bool is_stored(struct pro_handle *handle)
+{
+    struct stat is;
+    bool file = fstat(handle->fd, &is) == 0 && (S_ISREG(is.st_mode) || S_ISBLK(is.st_mode));
+    return file && watch(state(handle->loop), handle) == 1;
+}
+
 /* Adopted descriptors keep their flags, so some may block; but files do not: nobody has to come for them to be read or
  * written. */
 static bool may_block(struct pro_handle *handle)
 {
     if (!(handle->backend_flags & ASKED)) {
-        struct stat is;
         int flags = fcntl(handle->fd, F_GETFL);
-        bool stored = fstat(handle->fd, &is) == 0 && (S_ISREG(is.st_mode) || S_ISBLK(is.st_mode));
+        bool stored = is_stored(handle);
         bool blocks = flags >= 0 && !(flags & O_NONBLOCK) && !stored;
         handle->backend_flags |= (uint16_t)(ASKED | (blocks ? BLOCKING : 0));
     }
@@ -312,16 +319,16 @@ static int write_quietly(const struct epoll *ep, int fd, const struct iovec *iov
     return n;
 }
 
-/* The bytes that a descriptor takes for certain which blocks and says that it is writable. A pipe has room for PIPE_BUF
- * (pipe(7)); an anonymous file, such as an eventfd, takes the whole or nothing. */
-static size_t sure_to_go(int fd)
+/* The bytes that a descriptor is given which blocks and says that it is writable. A pipe has room for PIPE_BUF (pipe(7)).
+ * An anonymous file, such as an eventfd, and a file of the kernel's take the whole or nothing. */
+static size_t most_at_once(int fd)
 {
     struct stat is;
     if (fstat(fd, &is) < 0)
         return 1;
     if (S_ISFIFO(is.st_mode))
         return PIPE_BUF;
-    return is.st_mode & S_IFMT ? 1 : SIZE_MAX;
+    return is.st_mode & S_IFMT && !S_ISREG(is.st_mode) ? 1 : SIZE_MAX;
 }
 
 /* A terminal that blocks and says it is writable may still not take a line. It is opened once more, for this one write,
@@ -334,8 +341,8 @@ static int write_blocking(const struct epoll *ep, int fd, struct iovec iov, off_
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
         own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     }
-    if (own < 0 && iov.iov_len > sure_to_go(fd))
-        iov.iov_len = sure_to_go(fd);
+    if (own < 0 && iov.iov_len > most_at_once(fd))
+        iov.iov_len = most_at_once(fd);
     int n = write_quietly(ep, own < 0 ? fd : own, &iov, offset, 0);
     if (own >= 0)
         close(own);
@@ -378,8 +385,10 @@ static int do_poll(struct pro_loop *loop, struct pro_op *op, struct proi_event *
     return pollfd.revents ? pollfd.revents : -EAGAIN;
 }
 
+static int take_edges(const struct pro_loop *loop, uint64_t until);
+
 /* `moved` collects the events of edges. The first report is made by the registration, which is an edge if one of the
- * events holds, or by a look where that has come already or cannot. */
+ * events holds, or by a look where that has come already or cannot; what edges that wait have to tell it tells too. */
 static int do_poll_multi(struct pro_loop *loop, struct pro_op *op, struct proi_event *event)
 {
     struct pro_handle *handle = op->owner.handle;
@@ -388,6 +397,8 @@ static int do_poll_multi(struct pro_loop *loop, struct pro_op *op, struct proi_e
         int r = watch(state(loop), handle);
         if (r < 0)
             return r;
+        while (r == 0 && !(handle->backend_flags & UNTOLD) && take_edges(loop, 0) == EVENTS)
+            continue;
         if (!(handle->backend_flags & UNTOLD))
             events = do_poll(loop, op, event);
     }

@@ -378,14 +378,15 @@ static int translate(struct pro_op *op, int res)
 }
 
 /* Whether nothing about the descriptor can ever change, which is what epoll refuses to watch; without a descriptor to ask
- * it, files. A multishot poll of such a one ends at once, and would for ever if it were started again. */
+ * it, what is no socket, pipe, terminal or nameless file. A multishot poll of such a one ends at once, and would for ever if it were started again. */
 static bool always_ready(int fd)
 {
     struct epoll_event event = {.events = EPOLLIN};
     struct stat is;
     int epoll = epoll_create1(EPOLL_CLOEXEC);
     if (epoll < 0)
-        return fstat(fd, &is) == 0 && S_ISREG(is.st_mode);
+        return fstat(fd, &is) == 0 && is.st_mode & S_IFMT && !S_ISSOCK(is.st_mode) && !S_ISFIFO(is.st_mode) &&
+               !isatty(fd);
     bool refused = epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0 && errno == EPERM;
     close(epoll);
     return refused;

@@ -439,6 +439,46 @@ static void polls_when_started_together_hear_once(void **state)
         assert_int_equal(r[i]->completions, 1);
 }
 
+/* What it sees at the start is not news a moment later. */
+static void poll_when_an_edge_waits_hears_once(void **state)
+{
+    struct world *w = *state;
+    int far;
+    struct pro_handle *near = world_unix(w, &far);
+    struct record *first = world_record(w), *r = world_record(w);
+    pro_poll_multi(near, record_begin(first), POLLIN, on_record);
+    world_turns(w, 4); /* it is registered, and what holds has been told */
+    write_all(far, "x", 1);
+    pro_poll_multi(near, record_begin(r), POLLIN, on_record);
+    RUN_UNTIL(w, r->completions > 0);
+    world_turns(w, 10);
+    assert_int_equal(first->completions, 1);
+    assert_int_equal(r->completions, 1);
+}
+
+/* It is a regular file for stat(2), and whoever reads it waits for the kernel to have something to say, which hardly ever
+ * happens meanwhile. */
+static void file_of_news_is_waited_for(void **state)
+{
+    struct world *w = *state;
+    struct record *r = world_record(w);
+    static char data[1 << 16];
+    skip_on_sim(w);
+    int fd = open("/proc/kmsg", O_RDONLY | O_CLOEXEC);
+    struct pollfd it = {.fd = fd, .events = POLLIN};
+    if (fd < 0)
+        skip();
+    if (poll(&it, 1, 0) != 0) { /* it is not ours to take away */
+        close(fd);
+        skip();
+    }
+    pro_read(world_adopt(w, fd), record_begin(r), data, sizeof data, PRO_STREAM, on_record);
+    world_turns(w, 5); /* and come back */
+    pro_cancel(&r->op);
+    RUN_UNTIL(w, r->finals == 1);
+    assert_true(r->last.res == -ECANCELED || r->last.res > 0);
+}
+
 /* Poll goes beside receives and sends, and takes nothing from them. */
 static void poll_beside_a_receive_disturbs_nothing(void **state)
 {
@@ -519,6 +559,8 @@ int main(void)
         TEST(poll_multi_reports_what_holds_and_then_changes),
         TEST(polls_when_several_watch_one_descriptor_all_hear),
         TEST(polls_when_started_together_hear_once),
+        TEST(poll_when_an_edge_waits_hears_once),
+        TEST(file_of_news_is_waited_for),
         TEST(poll_beside_a_receive_disturbs_nothing),
         TEST(file_when_polled_is_ready),
         TEST(file_when_no_descriptor_is_left_is_ready_once),
