@@ -665,7 +665,7 @@ static void rest(struct pro_loop *loop)
 
 int pro_run(struct pro_loop *loop, enum pro_run_mode mode)
 {
-    if (!loop->guard->owner)
+    if (proi_guard_forked(loop->guard))
         return -ECHILD;
     proi_loop_check(loop);
     proi_require(!loop->running, "pro_run is called from a continuation");
@@ -737,7 +737,7 @@ void pro_loop_free(struct pro_loop *loop)
 {
     if (!loop)
         return;
-    bool forked = !loop->guard->owner;
+    bool forked = proi_guard_forked(loop->guard);
     proi_require(!loop->running, "a loop is freed from one of its continuations");
     if (!forked) {
         proi_loop_check(loop);

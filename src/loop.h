@@ -15,10 +15,10 @@
 
 /* Alone in a page that a forked child finds zeroed, without a system call. */
 struct proi_guard {
-    const void
-        *owner; /* the thread that runs the loop, see proi_self; PROI_ANYONE: none has yet; NULL: a forked child */
+    const void *owner; /* the thread that runs the loop, see proi_self, or PROI_ANYONE; NULL: this is a forked child */
+    pid_t process;     /* where the system does not zero the page; else 0 */
 };
-#define PROI_ANYONE ((const void *)1)
+#define PROI_ANYONE ((const void *)1) /* none has run it yet */
 
 struct pro_loop {
     const struct proi_backend *backend;
@@ -140,5 +140,7 @@ void proi_describe(struct pro_loop *loop, const char *format, ...) __attribute__
 /* Its owner is anyone. NULL: there is no memory. */
 struct proi_guard *proi_guard_new(void);
 void proi_guard_free(struct proi_guard *guard);
+/* Whether this is a forked child, also where only its number tells. */
+bool proi_guard_forked(struct proi_guard *guard);
 
 #endif

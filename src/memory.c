@@ -38,9 +38,16 @@ struct proi_guard *proi_guard_new(void)
     struct proi_guard *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED)
         return NULL;
-    (void)madvise(page, size, MADV_WIPEONFORK); /* gVisor does not know it: a forked child is not told there */
+    page->process = madvise(page, size, MADV_WIPEONFORK) < 0 ? getpid() : 0; /* as in gVisor */
     page->owner = PROI_ANYONE;
     return page;
+}
+
+bool proi_guard_forked(struct proi_guard *guard)
+{
+    if (guard->process && guard->process != getpid())
+        guard->owner = NULL;
+    return !guard->owner;
 }
 
 void proi_guard_free(struct proi_guard *guard)

@@ -12,6 +12,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /* The system call `number` fails with `error` from here on. */
@@ -220,17 +221,38 @@ static void accept_when_every_connection_is_denied_says_so(void **state)
     expect_child(child_that_may_not_accept, NULL);
 }
 
-/* As a system does that does not know MADV_WIPEONFORK. */
+/* As a system does that does not know MADV_WIPEONFORK: a child that may only free its copy does not touch the parent's. */
 static void child_without_advice(void *context)
 {
     struct pro_loop *loop;
+    struct pro_config config = PRO_CONFIG_INIT;
+    struct pro_handle handle = {0};
+    struct pro_op op = {0};
+    int fds[2], status;
+    char byte;
+    config.backend = PRO_BACKEND_EPOLL;
     forbid(__NR_madvise, EINVAL);
-    EXPECT(pro_loop_new(NULL, &loop) == 0);
+    EXPECT(pro_loop_new(&config, &loop) == 0);
     expect_service(loop);
+    tcp_pair(fds);
+    pro_adopt(loop, &handle, fds[0]);
+    pro_recv(&handle, &op, &byte, 1, 0, remember);
+    for (unsigned i = 0; i < 3; i++)
+        EXPECT(pro_run(loop, PRO_RUN_NOWAIT) == 1);
+    pid_t pid = fork();
+    if (pid == 0) {
+        EXPECT(pro_run(loop, PRO_RUN_NOWAIT) == -ECHILD);
+        pro_loop_free(loop);
+        _exit(0);
+    }
+    EXPECT(pid > 0 && waitpid(pid, &status, 0) == pid && status == 0);
+    write_all(fds[1], "x", 1);
+    EXPECT(pro_run(loop, PRO_RUN_DEFAULT) == 0);
+    EXPECT(last.res == 1);
     pro_loop_free(loop);
 }
 
-static void loop_when_forks_cannot_be_seen_serves(void **state)
+static void loop_when_forks_are_not_told_serves(void **state)
 {
     expect_child(child_without_advice, NULL);
 }
@@ -264,7 +286,7 @@ int main(void)
         TEST_BARE(auto_without_locked_memory_serves),
         TEST_BARE(loop_without_descriptors_fails),
         TEST_BARE(accept_when_every_connection_is_denied_says_so),
-        TEST_BARE(loop_when_forks_cannot_be_seen_serves),
+        TEST_BARE(loop_when_forks_are_not_told_serves),
         TEST_BARE(remote_without_memory_is_refused),
     };
     unsetenv("PROACTOR_BACKEND");
