@@ -352,8 +352,8 @@ PRO_API int pro_peer_address(const struct pro_handle *handle, struct sockaddr_st
 PRO_API int pro_option_set(struct pro_handle *handle, int level, int name, const void *value, socklen_t length);
 PRO_API int pro_option_get(const struct pro_handle *handle, int level, int name, void *value, socklen_t *length);
 
-/* Bytes of a stream socket that were sent and have not reached the peer's kernel (tcp(7), SIOCOUTQ), or a negative errno:
- * what a close with input unread would destroy, for it resets the connection. */
+/* Bytes of a stream socket that were sent and have not reached the peer's kernel (tcp(7), SIOCOUTQ; of a Unix socket 0),
+ * or a negative errno: what a close with input unread would destroy, for it resets the connection. */
 PRO_API int pro_unsent(const struct pro_handle *handle);
 
 /* Closes a descriptor that an accept delivered and that nobody wants. */
@@ -505,8 +505,8 @@ struct pro_pool_config {
     }
 
 /* A pool whose memory comes from the allocator of `loop`. NULL config: the defaults. Nothing but bookkeeping is
- * allocated before the first receive. -EINVAL, -ENOMEM. Small pieces that are kept share a buffer, where each takes some
- * 48 bytes besides its own. The pool serves one loop at a time: this one, and once it is gone, the next that receives
+ * allocated before the first receive. -EINVAL, -ENOMEM. Small pieces that are kept share a buffer, where each takes up to
+ * 40 bytes besides its own. The pool serves one loop at a time: this one, and once it is gone, the next that receives
  * from it. A loop that is run tidies its pools up about once a second while there is something to give back to the
  * system; that is no operation, and an idle loop soon sleeps for good. */
 PRO_API int pro_pool_new(struct pro_loop *loop, const struct pro_pool_config *config, struct pro_pool **ret_pool);

@@ -162,7 +162,7 @@ const char *address_find(const struct address *address, struct address_found fou
 
 const char *address_resolve(const struct address *address, struct sockaddr_storage *ret_at, socklen_t *ret_length)
 {
-    struct address_found found;
+    struct address_found found = {0};
     uint32_t count;
     const char *wrong = address_find(address, &found, 1, &count);
     if (!wrong) {

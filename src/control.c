@@ -57,9 +57,19 @@ static int kernel_get(struct pro_loop *loop, int fd, int level, int name, void *
     return result(getsockopt(fd, level, name, value, length));
 }
 
+static int socket_option(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t length = sizeof value;
+    return getsockopt(fd, level, name, &value, &length) < 0 ? -1 : value;
+}
+
+/* Unix sockets put what is sent where the peer receives it, and count it for as long as that is not read. */
 static int kernel_unsent(struct pro_loop *loop, int fd)
 {
     int bytes = 0;
+    if (socket_option(fd, SOL_SOCKET, SO_DOMAIN) == AF_UNIX)
+        return 0;
     return ioctl(fd, SIOCOUTQ, &bytes) < 0 ? -errno : bytes;
 }
 
@@ -75,13 +85,6 @@ static int kernel_try_send(struct pro_loop *loop, int fd, const void *data, size
 static int kernel_close(struct pro_loop *loop, int fd)
 {
     return result(close(fd));
-}
-
-static int socket_option(int fd, int level, int name)
-{
-    int value = -1;
-    socklen_t length = sizeof value;
-    return getsockopt(fd, level, name, &value, &length) < 0 ? -1 : value;
 }
 
 /* An unspecified address takes a connection apart: TCP resets it, and lets go of what zero-copy sends have pinned. Unix

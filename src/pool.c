@@ -442,7 +442,8 @@ static inline void check_use(const struct pro_pool *pool)
 static inline void slice_back(struct pro_slice *slice)
 {
     struct pro_buffer *buffer = slice->buffer;
-    proi_require(buffer && buffer->references > 0, "slice returned twice");
+    proi_require(buffer && buffer->references > 0,
+                 "slice returned twice"); /* of a packed one while its buffer is lent */
     struct pro_pool *pool = buffer->pool;
     check_use(pool);
     slice->buffer = NULL;

@@ -64,6 +64,7 @@
 #define HIGH_DEFAULT         (UINT32_C(1) << 20)
 #define LINGER_NS_DEFAULT    UINT64_C(5000000000)
 #define LINGER_BYTES_DEFAULT (UINT64_C(1) << 20)
+#define LINGER_PROGRESS      (16 * 1024)
 #define SEND_MOST            (UINT32_C(256) << 10) /* bytes in one send */
 
 enum {
@@ -494,11 +495,12 @@ static void receive_ended(struct pro_stream *stream, struct pro_result r)
         stream->end_error = (int16_t)r.res;
 }
 
-/* A peer that reads slowly is not cut off for that: the reset that follows unread input would destroy what it has not got. */
+/* A peer that reads slowly is not cut off for that: the reset that follows unread input would destroy what it has not got.
+ * But one that takes a byte now and then must not be waited for for days. */
 static bool takes_more(struct pro_stream *stream)
 {
-    int unsent = pro_unsent(&stream->handle);
-    return unsent > 0 && (uint32_t)unsent < stream->writing_pinned;
+    int64_t unsent = pro_unsent(&stream->handle);
+    return unsent > 0 && unsent + LINGER_PROGRESS <= stream->writing_pinned;
 }
 
 /* After pro_stream_close nobody wants to know what comes, only when it is over. */

@@ -561,16 +561,17 @@ static void linger_when_the_peer_takes_more_begins_anew(void **state)
     end_stream(PRO_STREAM_LINGER);
     answer_pause();
     core.now = 1000;
-    core.unsent = 300;
+    core.unsent = 50000;
     complete(&s.out, SHUTDOWN, 0);
     assert_int_equal(s.in.time_at, 1500);
     core.now = 1500;
-    core.unsent = 200;
+    core.unsent -= 16 * 1024;
     complete(&s.in, RECEIVE, -ETIME);
     assert_int_equal(s.in.code, RECEIVE);
     assert_int_equal(s.in.time_at, 2000);
     arrives(0, true);
-    complete(&s.in, RECEIVE, -ETIME); /* no more than before */
+    core.unsent -= 16 * 1024 - 1; /* too little to wait for */
+    complete(&s.in, RECEIVE, -ETIME);
     assert_int_equal(s.out.code, CLOSE);
     complete(&s.out, CLOSE, 0);
     assert_called("closed ");
@@ -581,7 +582,7 @@ static void linger_when_the_peer_has_got_all_ends(void **state)
     open_stream();
     end_stream(PRO_STREAM_LINGER);
     answer_pause();
-    core.unsent = 300;
+    core.unsent = 50000;
     complete(&s.out, SHUTDOWN, 0);
     core.unsent = 0;
     complete(&s.in, RECEIVE, -ETIME);

@@ -49,7 +49,7 @@ struct pro_stream_config {
     uint64_t write_timeout_ns;
 
     /* How long, and for how many bytes, a lingering close reads and drops what the peer still sends. Defaults 5 s
-     * and 1 MiB. The time begins anew if the peer has taken more of what was sent to it, and has not got all. */
+     * and 1 MiB. The time begins anew if the peer has taken 16 KiB more of what was sent to it, and has not got all. */
     uint64_t linger_ns;
     uint64_t linger_bytes;
 
