@@ -64,7 +64,7 @@
 #define HIGH_DEFAULT         (UINT32_C(1) << 20)
 #define LINGER_NS_DEFAULT    UINT64_C(5000000000)
 #define LINGER_BYTES_DEFAULT (UINT64_C(1) << 20)
-#define LINGER_PROGRESS      (16 * 1024)
+#define LINGER_PROGRESS      INT64_C(16384)
 #define SEND_MOST            (UINT32_C(256) << 10) /* bytes in one send */
 
 enum {
