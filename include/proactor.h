@@ -271,8 +271,8 @@ struct pro_config {
     }
 
 /* Makes a loop. `config` may be NULL and is not kept. Fails with -EINVAL (a config or PROACTOR_BACKEND that makes no
- * sense), -ENOMEM,
- * -EMFILE, or, for a named backend, the errno of what refused it (-ENOSYS, -EPERM, … see docs/backends.md). */
+ * sense), -ENOMEM, -EMFILE, or, for a named backend, the errno of what refused it (-ENOSYS, -EPERM, … see
+ * docs/backends.md). */
 PRO_API int pro_loop_new(const struct pro_config *config, struct pro_loop **ret_loop);
 
 /* Pull-down (13). NULL is fine. */
@@ -378,8 +378,8 @@ PRO_API void pro_release(struct pro_handle *handle, struct pro_op *op, pro_fn *d
 
 /* One connection: `res` is a new descriptor (0 is one too), close-on-exec and non-blocking; hand it to pro_adopt or
  * pro_discard. Errors end the operation: on -EMFILE, -ENFILE, -ENOBUFS or -ENOMEM the connection waits in the backlog;
- * start again after a pause. Errors of a single connection (accept(2)) are not shown, but -EPERM is when each of
- * many in a row is denied. */
+ * start again after a pause. Errors of a single connection (accept(2)) are not shown, but -EPERM is when 64 in
+ * a row are denied. */
 PRO_API void pro_accept(struct pro_handle *listener, struct pro_op *op, pro_fn *done);
 
 /* Every connection, each with PRO_MORE. */
@@ -421,7 +421,8 @@ PRO_API void pro_send(struct pro_handle *handle, struct pro_op *op, struct iovec
                       pro_fn *done);
 
 /* Sends a list of slices, linked by `next`, without copying them; `res` as of pro_send. Takes the list over: the slices
- * are returned to their pool as they are done with, in any case. On a socket that keeps message borders at most 64: else -EMSGSIZE. */
+ * are returned to their pool as they are done with, in any case. On a socket that keeps message borders at most 64: else
+ * -EMSGSIZE. */
 PRO_API void pro_send_slices(struct pro_handle *handle, struct pro_op *op, struct pro_slice *list, pro_fn *done);
 
 /* Sends what a socket takes at once, without an operation: 1 to `size` bytes, or -EAGAIN when it takes none or when a

@@ -337,12 +337,13 @@ static int write_blocking(const struct epoll *ep, int fd, struct iovec iov, off_
 {
     char path[32];
     int master, own = -1;
+    size_t most = most_at_once(fd);
     if (isatty(fd) && ioctl(fd, TIOCGPTN, &master) < 0) {
         snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
         own = open(path, O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     }
-    if (own < 0 && iov.iov_len > most_at_once(fd))
-        iov.iov_len = most_at_once(fd);
+    if (own < 0 && iov.iov_len > most)
+        iov.iov_len = most;
     int n = write_quietly(ep, own < 0 ? fd : own, &iov, offset, 0);
     if (own >= 0)
         close(own);

@@ -378,7 +378,8 @@ static int translate(struct pro_op *op, int res)
 }
 
 /* Whether nothing about the descriptor can ever change, which is what epoll refuses to watch; without a descriptor to ask
- * it, what is no socket, pipe, terminal or nameless file. A multishot poll of such a one ends at once, and would for ever if it were started again. */
+ * it, what is no socket, pipe, terminal or nameless file. A multishot poll of such a one ends at once, and would for ever
+ * if it were started again. */
 static bool always_ready(int fd)
 {
     struct epoll_event event = {.events = EPOLLIN};

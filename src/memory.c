@@ -38,7 +38,7 @@ struct proi_guard *proi_guard_new(void)
     struct proi_guard *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (page == MAP_FAILED)
         return NULL;
-    page->process = madvise(page, size, MADV_WIPEONFORK) < 0 ? getpid() : 0; /* as in gVisor */
+    page->process = madvise(page, size, MADV_WIPEONFORK) < 0 ? getpid() : 0; /* gVisor does not know it */
     page->owner = PROI_ANYONE;
     return page;
 }

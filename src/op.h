@@ -16,7 +16,8 @@
  *      IDLE --> CLOSING -------+      a close that waits for the others of its handle, then STARTING
  *      IDLE --> POSTED --------'      in a remote's inbox
  *
- * Invariant: an operation is in the list its state names; it is in at most one queue, and PROI_INQUEUE tells so; with PROI_TIMED it is in the wheel, or a send of which the backend has not said yet that it waits. */
+ * Invariant: an operation is in the list its state names; it is in at most one queue, and PROI_INQUEUE tells so; with
+ * PROI_TIMED it is in the wheel, or a send of which the backend has not said yet that it waits. */
 #ifndef PROI_OP_H
 #define PROI_OP_H
 

@@ -41,8 +41,8 @@ enum {
     DEFAULT_QUOTA = 16,
     SLICES_PER_BUFFER = 8, /* besides those of pieces that were moved together */
     SLICE_ALIGN = _Alignof(struct pro_slice),
-    PACKED_MOST =
-        sizeof(struct pro_slice) + SLICE_ALIGN - 1, /* bytes that a piece which is moved takes beside its own */
+    /* Bytes that a piece which is moved takes beside its own. */
+    PACKED_MOST = sizeof(struct pro_slice) + SLICE_ALIGN - 1,
     SLAB_ALIGN = 4096,
     /* Where buffers begin in a page. The kernel's data begins at the beginning of one, and some processors copy a quarter
      * slower between places that are equal modulo the page (`rep movsb`). Nor do any two buffers begin alike. */
@@ -439,11 +439,12 @@ static inline void check_use(const struct pro_pool *pool)
         proi_loop_check(pool->loop);
 }
 
+/* That a slice is returned twice is noticed for as long as its descriptor is one: that of a piece which was moved goes
+ * with the buffer. */
 static inline void slice_back(struct pro_slice *slice)
 {
     struct pro_buffer *buffer = slice->buffer;
-    proi_require(buffer && buffer->references > 0,
-                 "slice returned twice"); /* of a packed one while its buffer is lent */
+    proi_require(buffer && buffer->references > 0, "slice returned twice");
     struct pro_pool *pool = buffer->pool;
     check_use(pool);
     slice->buffer = NULL;

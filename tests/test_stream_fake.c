@@ -554,16 +554,30 @@ static void linger_when_reading_flows_stands_until_the_queue_is_sent(void **stat
     assert_called("w0(10) closed ");
 }
 
-static void linger_when_the_peer_takes_more_begins_anew(void **state)
+/* From 1000 on, with so much on its way to the peer; until 1500. */
+static void begin_to_linger(int unsent)
 {
     config.linger_ns = 500;
     open_stream();
     end_stream(PRO_STREAM_LINGER);
     answer_pause();
     core.now = 1000;
-    core.unsent = 50000;
+    core.unsent = unsent;
     complete(&s.out, SHUTDOWN, 0);
     assert_int_equal(s.in.time_at, 1500);
+}
+
+static void expect_close(void)
+{
+    complete(&s.in, RECEIVE, -ETIME);
+    assert_int_equal(s.out.code, CLOSE);
+    complete(&s.out, CLOSE, 0);
+    assert_called("closed ");
+}
+
+static void linger_when_the_peer_takes_more_begins_anew(void **state)
+{
+    begin_to_linger(50000);
     core.now = 1500;
     core.unsent -= 16 * 1024;
     complete(&s.in, RECEIVE, -ETIME);
@@ -571,24 +585,14 @@ static void linger_when_the_peer_takes_more_begins_anew(void **state)
     assert_int_equal(s.in.time_at, 2000);
     arrives(0, true);
     core.unsent -= 16 * 1024 - 1; /* too little to wait for */
-    complete(&s.in, RECEIVE, -ETIME);
-    assert_int_equal(s.out.code, CLOSE);
-    complete(&s.out, CLOSE, 0);
-    assert_called("closed ");
+    expect_close();
 }
 
 static void linger_when_the_peer_has_got_all_ends(void **state)
 {
-    open_stream();
-    end_stream(PRO_STREAM_LINGER);
-    answer_pause();
-    core.unsent = 50000;
-    complete(&s.out, SHUTDOWN, 0);
+    begin_to_linger(50000);
     core.unsent = 0;
-    complete(&s.in, RECEIVE, -ETIME);
-    assert_int_equal(s.out.code, CLOSE);
-    complete(&s.out, CLOSE, 0);
-    assert_called("closed ");
+    expect_close();
 }
 
 static void linger_when_the_pause_is_unanswered_gives_credit_before_it(void **state)
