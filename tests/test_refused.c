@@ -5,9 +5,11 @@
 #include "harness.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <liburing.h>
 #include <pthread.h>
 #include <sys/epoll.h>
+#include <sys/uio.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -57,6 +59,51 @@ int __wrap_epoll_ctl(int epoll, int operation, int fd, struct epoll_event *event
         return __real_epoll_ctl(epoll, operation, fd, event);
     errno = ENOSPC;
     return -1;
+}
+
+ssize_t __real_pwritev64v2(int fd, const struct iovec *iov, int count, off_t offset, int flags);
+ssize_t __wrap_pwritev64v2(int fd, const struct iovec *iov, int count, off_t offset, int flags);
+static bool no_nowait;
+static size_t largest_write; /* of those that may block */
+
+ssize_t __wrap_pwritev64v2(int fd, const struct iovec *iov, int count, off_t offset, int flags)
+{
+    if (!(flags & RWF_NOWAIT) && iov->iov_len > largest_write)
+        largest_write = iov->iov_len;
+    if (!no_nowait || !(flags & RWF_NOWAIT))
+        return __real_pwritev64v2(fd, iov, count, offset, flags);
+    errno = EOPNOTSUPP;
+    return -1;
+}
+
+/* As before Linux 6.4: a pipe that blocks is written as much as it has room for when it says that it is writable. More
+ * would block, unless the kernel happens to interrupt it. */
+static void write_to_a_pipe_that_cannot_be_tried_does_not_block(void **state)
+{
+    enum { MUCH = 200000 }; /* more than it holds */
+    struct world *w = *state;
+    int ends[2];
+    char *data = world_alloc(w, MUCH), *got = world_alloc(w, MUCH);
+    w->config.backend = PRO_BACKEND_EPOLL;
+    world_open(w);
+    struct record *r = world_record(w);
+    pattern_fill(data, MUCH, 0);
+    kernel_pipe(ends);
+    no_nowait = true;
+    largest_write = 0;
+    pro_write(world_adopt(w, ends[1]), record_begin(r), data, MUCH, PRO_STREAM, on_record);
+    for (size_t have = 0; have < MUCH;) {
+        world_turns(w, 100);
+        ssize_t n = read(ends[0], got + have, MUCH - have);
+        assert_true(n > 0);
+        have += (size_t)n;
+    }
+    RUN_UNTIL(w, r->finals == 1);
+    no_nowait = false;
+    assert_int_equal(r->last.res, MUCH);
+    assert_true(pattern_holds(got, MUCH, 0));
+    assert_int_equal(largest_write, PIPE_BUF);
+    close(ends[0]);
 }
 
 /* There is no edge to wait for. */
@@ -346,6 +393,7 @@ int main(void)
         TEST(loop_when_refused_is_not_busy),
         TEST(post_when_there_is_no_room_for_the_waker_is_not_slept_through),
         TEST(gathers_when_not_taken_keep_their_messages),
+        TEST_BARE(write_to_a_pipe_that_cannot_be_tried_does_not_block),
         TEST_BARE(receive_after_one_that_could_not_be_watched_gets_its_data),
     };
     return RUN(tests);
