@@ -1,19 +1,12 @@
 /* SPDX-License-Identifier: MIT
  *
- * Streams, on the public header alone.
+ * Streams, on the public header alone: connecting, reading, ending. Writing is in stream_write.c.
  *
  * The happy path
  *
  *   `in` is one multishot receive for the whole life of the connection, with credit that is not counted: the pool's
  *   quota bounds what a stream holds. What it brings goes to `data` at once, from the continuation. `out` carries one
- *   send at a time. While it is away the queue grows; when it is back the next run of slices, up to 256 KiB of them,
- *   goes in one gathered send, so that the busier a stream is the fewer calls it makes. A write of the caller's own
- *   bytes goes alone, in pieces of 256 KiB: it stays at the head of the queue until its last piece is sent, and its
- *   size is what still has to go.
- *
- *   What is queued is counted by what it pins. A slice that shares its buffer with the one before it in the queue is
- *   charged nothing; when the one before leaves first, the charge moves on to it (queue_pop). The sum is then always
- *   that of the buffers queued, each once as long as its slices are neighbours.
+ *   send at a time, at last the close.
  *
  * Pause
  *
@@ -30,19 +23,18 @@
  *
  * Possible failure modes
  *
- *   A send, a shutdown or the connect fails: BROKEN. What is queued is dropped and answered, then `broken` is told.
- *   Writes that come after a failure or a shutdown are refused: they stand in the queue with no bytes left, and a timer
- *   of no delay on the idle `out` answers them. The receive fails, or meets the read deadline: `end`; writing goes on.
- *   A receive may end with data because its deadline lost the race: it is started again with a deadline that has
- *   passed, which the callback may move.
+ *   The connect fails: BROKEN; `connected` is told, and `broken` is not. The receive fails, or meets the read deadline:
+ *   `end`; writing goes on. A receive may end with data because its deadline lost the race: it is started again with a
+ *   deadline that has passed, which the callback may move.
  *   Any callback may call anything, also pro_stream_close. Therefore a continuation makes its own change complete
  *   first, calls back then, and reads flags and queue anew after each call. The stream itself stays where it is: it is
  *   the caller's again in `closed` only, which nothing here follows.
  *
  * The ending
  *
- *   `ending` is the harshest ending asked for. `advance` is called when one is asked for and at every completion after
- *   that; it derives the next step from what is the case, and so an ending that is overtaken needs no code:
+ *   `ending` is the harshest ending asked for. proi_stream_advance is called when one is asked for and at every
+ *   completion after that; it derives the next step from what is the case, and so an ending that is overtaken needs no
+ *   code:
  *
  *                LINGER, FLUSH                       queue sent,
  *      [ open ] ---------------> [ flushing: `out` ] -----------.----------------> [ lingering: `in` ]
@@ -54,74 +46,24 @@
  *          v
  *      [ gone: answer every write, once more if that brought new ones ] --closed--> the caller's memory
  */
-#include <proactor/stream.h>
+#include "stream.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "check.h"
-
-#define HIGH_DEFAULT         (UINT32_C(1) << 20)
 #define LINGER_NS_DEFAULT    UINT64_C(5000000000)
 #define LINGER_BYTES_DEFAULT (UINT64_C(1) << 20)
 #define LINGER_PROGRESS      INT64_C(16384)
-#define SEND_MOST            (UINT32_C(256) << 10) /* bytes in one send */
-
-enum {
-    CONNECTING = 1 << 0,    /* `in` is the connect */
-    READING = 1 << 1,       /* `in` is the receive */
-    FLOWING = 1 << 2,       /* the receive has credit */
-    ASKED = 1 << 3,         /* a pause is to be answered */
-    PAUSED = 1 << 4,        /* the caller wants no data */
-    END_HELD = 1 << 5,      /* `end` is to be called */
-    IN_OVER = 1 << 6,       /* nothing can come any more: end of file or a failure */
-    FULL = 1 << 7,          /* the queue was at the high mark; `drained` is owed */
-    BROKEN = 1 << 8,        /* writing failed */
-    SHUT_WANTED = 1 << 9,   /* after the queue, shut the write side */
-    SHUT_STARTED = 1 << 10, /* once */
-    LINGERING = 1 << 11,    /* the queue is sent and the write side shut; `in` drops what comes */
-    CLOSING = 1 << 12,      /* `out` is the close */
-    GONE = 1 << 13,         /* the descriptor is closed */
-};
 
 _Static_assert(sizeof(struct pro_stream) <= 312, "an idle connection costs this");
 
-static pro_fn on_connect, on_receive, on_wake_in, on_run_sent, on_write_sent, on_shut, on_refused, on_closed, on_settle;
-static void advance(struct pro_stream *stream);
-
-static bool has(const struct pro_stream *stream, unsigned flags)
-{
-    return (stream->flags & flags) != 0;
-}
-
-static void set(struct pro_stream *stream, unsigned flags)
-{
-    stream->flags = (uint16_t)(stream->flags | flags);
-}
-
-static void clear(struct pro_stream *stream, unsigned flags)
-{
-    stream->flags = (uint16_t)(stream->flags & ~flags);
-}
+static pro_fn on_connect, on_receive, on_wake_in, on_closed, on_settle;
 
 static struct pro_stream *of_in(struct pro_op *op)
 {
     struct pro_stream *stream = PRO_CONTAINER_OF(op, struct pro_stream, in);
     proi_assert(stream->config);
     return stream;
-}
-
-static struct pro_stream *of_out(struct pro_op *op)
-{
-    struct pro_stream *stream = PRO_CONTAINER_OF(op, struct pro_stream, out);
-    proi_assert(stream->config);
-    return stream;
-}
-
-static uint64_t after(const struct pro_stream *stream, uint64_t delay_ns)
-{
-    uint64_t now = pro_now(stream->handle.loop);
-    return delay_ns < PRO_NEVER - now ? now + delay_ns : PRO_NEVER;
 }
 
 static bool is_loss(int error)
@@ -131,290 +73,13 @@ static bool is_loss(int error)
 
 /* The kernel tells the loss of a connection once, to whoever asks first. If that is a write, the end of file that a reader
  * is shown afterwards is none. (A peer that did end its side makes writes fail with EPIPE.) */
-static void note_error(struct pro_stream *stream, int error)
+void proi_stream_note_error(struct pro_stream *stream, int error)
 {
     proi_assert(error < 0 && error > INT16_MIN);
     if (!stream->error)
         stream->error = (int16_t)error;
     if (is_loss(error) && !has(stream, END_HELD | IN_OVER))
         stream->end_error = (int16_t)error;
-}
-
-/* ---- Rings of slices, known by the last ---- */
-
-static void ring_append(struct pro_slice **last, struct pro_slice *slice)
-{
-    proi_assert(slice && !slice->next);
-    slice->next = *last ? (*last)->next : slice;
-    if (*last)
-        (*last)->next = slice;
-    *last = slice;
-}
-
-static struct pro_slice *ring_pop(struct pro_slice **last)
-{
-    proi_assert(*last);
-    struct pro_slice *first = (*last)->next;
-    if (first == *last)
-        *last = NULL;
-    else
-        (*last)->next = first->next;
-    first->next = NULL;
-    return first;
-}
-
-/* ---- The queue ---- */
-
-static struct pro_slice *queue_head(const struct pro_stream *stream)
-{
-    return stream->queue ? stream->queue->next : NULL;
-}
-
-static struct pro_stream_write *write_of(struct pro_slice *node)
-{
-    proi_assert(!node->buffer);
-    return PRO_CONTAINER_OF(node, struct pro_stream_write, node);
-}
-
-static bool shares(const struct pro_slice *a, const struct pro_slice *b)
-{
-    return a && b && a->buffer && b->buffer && pro_slice_shares(a, b);
-}
-
-static uint32_t high_mark(const struct pro_stream *stream)
-{
-    return stream->config->high ? stream->config->high : HIGH_DEFAULT;
-}
-
-/* Counts what is queued or sent from now on. */
-static void charge(struct pro_stream *stream, uint32_t pinned)
-{
-    proi_require(pinned <= UINT32_MAX - stream->queued_pinned, "4 GiB in the queue of a stream");
-    stream->queued_pinned += pinned;
-    if (stream->queued_pinned >= high_mark(stream))
-        set(stream, FULL);
-}
-
-/* Something waits for the send that is under way. */
-static void hurry(struct pro_stream *stream)
-{
-    pro_op_lazy(&stream->out, false);
-}
-
-static void queue_append(struct pro_stream *stream, struct pro_slice *slice)
-{
-    ring_append(&stream->queue, slice);
-    charge(stream, slice->charge);
-    hurry(stream);
-}
-
-/* What leaves takes its charge along, unless the next in the queue pins the same buffer. */
-static struct pro_slice *queue_pop(struct pro_stream *stream)
-{
-    struct pro_slice *slice = ring_pop(&stream->queue), *next = queue_head(stream);
-    proi_assert(slice->charge <= stream->queued_pinned);
-    if (shares(slice, next)) {
-        proi_assert(next->charge == 0);
-        next->charge = slice->charge;
-        slice->charge = 0;
-    }
-    return slice;
-}
-
-static void answer(struct pro_stream *stream, struct pro_stream_write *write, int res)
-{
-    if (write->written)
-        write->written(stream, write, res);
-}
-
-/* Drops what is queued now. What callbacks add meanwhile stays. */
-static void queue_drop(struct pro_stream *stream, int error)
-{
-    proi_assert(error < 0);
-    const struct pro_slice *last = stream->queue;
-    for (bool more = last; more;) {
-        struct pro_slice *slice = queue_pop(stream);
-        more = slice != last;
-        stream->queued_pinned -= slice->charge;
-        if (slice->buffer)
-            pro_slice_return(slice);
-        else
-            answer(stream, write_of(slice), error);
-    }
-}
-
-/* ---- Writing ---- */
-
-static void arm_write_deadline(struct pro_stream *stream)
-{
-    if (stream->config->write_timeout_ns)
-        pro_deadline(&stream->out, after(stream, stream->config->write_timeout_ns));
-}
-
-/* When nothing waits for its end, that only gives the memory back, and need not wake anyone. */
-static void send_slices(struct pro_stream *stream, struct pro_slice *run)
-{
-    pro_op_lazy(&stream->out, !stream->queue && !stream->ending && !has(stream, FULL | SHUT_WANTED));
-    pro_send_slices(&stream->handle, &stream->out, run, on_run_sent);
-}
-
-static void send_run(struct pro_stream *stream)
-{
-    proi_assert(stream->writing_pinned == 0);
-    struct pro_slice *run = NULL, **link = &run, *next;
-    uint64_t bytes = 0;
-    do {
-        struct pro_slice *slice = queue_pop(stream);
-        stream->writing_pinned += slice->charge;
-        bytes += slice->size;
-        *link = slice;
-        link = &slice->next;
-        next = queue_head(stream);
-    } while (next && next->buffer && bytes + next->size <= SEND_MOST);
-    send_slices(stream, run);
-}
-
-/* A slice that finds nothing before it needs no queue. */
-static void send_at_once(struct pro_stream *stream, struct pro_slice *slice)
-{
-    proi_assert(stream->writing_pinned == 0);
-    stream->writing_pinned = pro_slice_pinned(slice);
-    charge(stream, stream->writing_pinned);
-    arm_write_deadline(stream);
-    send_slices(stream, slice);
-}
-
-static void send_write(struct pro_stream *stream)
-{
-    struct pro_stream_write *write = write_of(queue_head(stream));
-    uint32_t size = write->node.size < SEND_MOST ? write->node.size : SEND_MOST;
-    write->iov = (struct iovec){write->node.data, size};
-    pro_send(&stream->handle, &stream->out, &write->iov, 1, 0, on_write_sent);
-}
-
-static void send_head(struct pro_stream *stream)
-{
-    proi_assert(queue_head(stream)->size > 0);
-    arm_write_deadline(stream);
-    if (queue_head(stream)->buffer)
-        send_run(stream);
-    else
-        send_write(stream);
-}
-
-/* Gives `out` the next thing to do, if it is idle and there is one. */
-static void pump(struct pro_stream *stream)
-{
-    proi_assert(!has(stream, CLOSING | GONE));
-    const struct pro_slice *head = queue_head(stream);
-    if (pro_op_in_flight(&stream->out) || has(stream, CONNECTING))
-        return;
-    if (head && head->size > 0 && !has(stream, BROKEN)) {
-        send_head(stream);
-    } else if (has(stream, SHUT_WANTED) && !has(stream, SHUT_STARTED | BROKEN)) {
-        set(stream, SHUT_STARTED);
-        pro_shutdown(&stream->handle, &stream->out, SHUT_WR, on_shut);
-    } else if (head && !stream->ending) {
-        pro_timer_after(stream->handle.loop, &stream->out, 0, on_refused);
-    }
-}
-
-static void proceed(struct pro_stream *stream)
-{
-    if (stream->ending)
-        advance(stream);
-    else if (stream->queue || has(stream, SHUT_WANTED))
-        pump(stream);
-}
-
-/* What is queued cannot be sent any more. True: the caller is to be told. */
-static bool give_up(struct pro_stream *stream, int error)
-{
-    set(stream, BROKEN);
-    if (stream->ending < PRO_STREAM_NOW)
-        note_error(stream, error);
-    if (stream->ending) {
-        advance(stream);
-        return false;
-    }
-    queue_drop(stream, error);
-    return !stream->ending;
-}
-
-static void fail(struct pro_stream *stream, int error)
-{
-    proi_assert(!has(stream, BROKEN) && !pro_op_in_flight(&stream->out));
-    if (give_up(stream, error) && stream->config->broken)
-        stream->config->broken(stream, error);
-}
-
-static void tell_drained(struct pro_stream *stream)
-{
-    if (stream->ending || !has(stream, FULL))
-        return;
-    const struct pro_stream_config *config = stream->config;
-    uint32_t low = config->low ? config->low : high_mark(stream) / 4;
-    if (stream->queued_pinned > low)
-        return;
-    clear(stream, FULL);
-    if (config->drained)
-        config->drained(stream);
-}
-
-static void on_run_sent(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
-{
-    struct pro_stream *stream = of_out(op);
-    proi_assert(stream->writing_pinned <= stream->queued_pinned);
-    stream->queued_pinned -= stream->writing_pinned;
-    stream->writing_pinned = 0;
-    if (r.res < 0) {
-        fail(stream, r.res);
-        return;
-    }
-    proceed(stream);
-    tell_drained(stream);
-}
-
-static void on_write_sent(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
-{
-    struct pro_stream *stream = of_out(op);
-    struct pro_stream_write *write = write_of(queue_head(stream));
-    if (r.res < 0) {
-        fail(stream, r.res);
-        return;
-    }
-    proi_assert((uint32_t)r.res <= write->node.size);
-    write->node.data += r.res;
-    write->node.size -= (uint32_t)r.res;
-    if (write->node.size > 0) {
-        proceed(stream);
-        return;
-    }
-    queue_pop(stream);
-    stream->queued_pinned -= write->node.charge;
-    proceed(stream);
-    answer(stream, write, (int)write->node.charge);
-    tell_drained(stream);
-}
-
-static void on_shut(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
-{
-    struct pro_stream *stream = of_out(op);
-    proi_assert(has(stream, SHUT_STARTED));
-    if (r.res < 0)
-        fail(stream, r.res);
-    else
-        proceed(stream);
-}
-
-static void on_refused(struct pro_loop *loop, struct pro_op *op, struct pro_result r)
-{
-    struct pro_stream *stream = of_out(op);
-    proi_assert(has(stream, BROKEN | SHUT_STARTED));
-    if (stream->ending)
-        advance(stream);
-    else
-        queue_drop(stream, -EPIPE);
 }
 
 /* ---- Reading ---- */
@@ -489,7 +154,7 @@ static void receive_ended(struct pro_stream *stream, struct pro_result r)
         return;
     }
     if (r.res < 0)
-        note_error(stream, r.res);
+        proi_stream_note_error(stream, r.res);
     set(stream, r.res == -ETIME ? END_HELD : END_HELD | IN_OVER);
     if (!(r.flags & PRO_EOF))
         stream->end_error = (int16_t)r.res;
@@ -517,7 +182,7 @@ static void receive_dropped(struct pro_stream *stream, struct pro_result r)
         clear(stream, LINGERING); /* to begin anew */
     bool failed = r.res < 0 && r.res != -ETIME;
     if (failed && r.res != -ECANCELED && !has(stream, CLOSING)) /* else it is our own doing */
-        note_error(stream, r.res);
+        proi_stream_note_error(stream, r.res);
     if (failed || (r.flags & PRO_EOF) || has(stream, LINGERING))
         set(stream, IN_OVER);
 }
@@ -527,7 +192,7 @@ static void receive_otherwise(struct pro_stream *stream, struct pro_result r)
 {
     if (stream->ending) {
         receive_dropped(stream, r);
-        advance(stream);
+        proi_stream_advance(stream);
         return;
     }
     if (r.slice)
@@ -556,7 +221,7 @@ static void on_wake_in(struct pro_loop *loop, struct pro_op *op, struct pro_resu
     struct pro_stream *stream = of_in(op);
     proi_assert(!has(stream, READING | CONNECTING));
     if (stream->ending)
-        advance(stream);
+        proi_stream_advance(stream);
     else
         deliver(stream);
 }
@@ -564,12 +229,12 @@ static void on_wake_in(struct pro_loop *loop, struct pro_op *op, struct pro_resu
 static void connected(struct pro_stream *stream, uint64_t read_deadline)
 {
     if (stream->ending) {
-        advance(stream);
+        proi_stream_advance(stream);
         return;
     }
     pro_deadline(&stream->in, read_deadline);
     receive(stream, has(stream, PAUSED) ? 0 : PRO_UNLIMITED);
-    pump(stream);
+    proi_stream_pump(stream);
     if (stream->config->connected)
         stream->config->connected(stream, 0);
 }
@@ -587,7 +252,7 @@ static void on_connect(struct pro_loop *loop, struct pro_op *op, struct pro_resu
         return;
     }
     set(stream, IN_OVER);
-    if (give_up(stream, r.res) && stream->config->connected)
+    if (proi_stream_give_up(stream, r.res) && stream->config->connected)
         stream->config->connected(stream, r.res);
 }
 
@@ -599,7 +264,7 @@ static bool flushing(struct pro_stream *stream)
     proi_assert(!has(stream, CLOSING));
     if (has(stream, BROKEN))
         return false;
-    pump(stream);
+    proi_stream_pump(stream);
     return pro_op_in_flight(&stream->out) || has(stream, CONNECTING);
 }
 
@@ -649,7 +314,7 @@ static void settle(struct pro_stream *stream)
     if (pro_op_in_flight(&stream->in) || pro_op_in_flight(&stream->out))
         return;
     int error = stream->error;
-    queue_drop(stream, error ? error : -ECANCELED);
+    proi_stream_drop(stream, error ? error : -ECANCELED);
     if (stream->queue) {
         pro_timer_after(stream->handle.loop, &stream->out, 0, on_settle);
         return;
@@ -661,7 +326,7 @@ static void settle(struct pro_stream *stream)
         closed(stream, error);
 }
 
-static void advance(struct pro_stream *stream)
+void proi_stream_advance(struct pro_stream *stream)
 {
     proi_assert(stream->ending);
     if (has(stream, GONE)) {
@@ -715,7 +380,7 @@ static void retire(struct pro_stream *stream)
 
 static void init(struct pro_stream *stream, const struct pro_stream_config *config)
 {
-    proi_require(config->low <= (config->high ? config->high : HIGH_DEFAULT), "a low mark above the high mark");
+    proi_require(config->low <= high_mark(config), "a low mark above the high mark");
     *stream = (struct pro_stream){.handle = stream->handle, .config = config};
 }
 
@@ -785,90 +450,6 @@ void pro_stream_read_deadline(struct pro_stream *stream, uint64_t at)
         pro_deadline(&stream->in, at);
 }
 
-/* Nothing is to be sent before what comes now. */
-static bool is_idle(const struct pro_stream *stream)
-{
-    return !stream->queue && !pro_op_in_flight(&stream->out) && !has(stream, CONNECTING);
-}
-
-static bool refuses(const struct pro_stream *stream)
-{
-    return stream->ending || has(stream, BROKEN | SHUT_WANTED);
-}
-
-void pro_stream_write_slices(struct pro_stream *stream, struct pro_slice *list)
-{
-    proi_require(stream->config, "the stream is closed");
-    if (refuses(stream)) {
-        pro_slice_return_list(list);
-        return;
-    }
-    if (list && !list->next && list->size > 0 && is_idle(stream)) {
-        send_at_once(stream, list);
-        return;
-    }
-    while (list) {
-        struct pro_slice *slice = list;
-        list = slice->next;
-        slice->next = NULL;
-        if (slice->size == 0) {
-            pro_slice_return(slice);
-            continue;
-        }
-        slice->charge = shares(stream->queue, slice) ? 0 : pro_slice_pinned(slice);
-        queue_append(stream, slice);
-    }
-    pump(stream);
-}
-
-void pro_stream_write(struct pro_stream *stream, struct pro_stream_write *write, const void *data, size_t size,
-                      pro_stream_written_fn *written)
-{
-    proi_require(stream->config, "the stream is closed");
-    proi_require(size >= 1 && size <= INT32_MAX, "the size of a write is 1 to INT32_MAX");
-    uint32_t left = refuses(stream) ? 0 : (uint32_t)size;
-    write->node = (struct pro_slice){.data = (uint8_t *)(uintptr_t)data, .size = left, .charge = left};
-    write->written = written;
-    queue_append(stream, &write->node);
-    if (!stream->ending)
-        pump(stream);
-}
-
-int pro_stream_try_write(struct pro_stream *stream, const void *data, size_t size)
-{
-    proi_require(stream->config, "the stream is closed");
-    proi_require(size >= 1 && size <= INT32_MAX, "the size of a write is 1 to INT32_MAX");
-    if (refuses(stream))
-        return -EPIPE;
-    if (!is_idle(stream))
-        return -EAGAIN;
-    int sent = pro_try_send(&stream->handle, data, size);
-    if (sent < 0 && sent != -EAGAIN)
-        note_error(stream, sent);
-    return sent;
-}
-
-uint32_t pro_stream_queued(const struct pro_stream *stream)
-{
-    return stream->queued_pinned;
-}
-
-bool pro_stream_writable(const struct pro_stream *stream)
-{
-    proi_require(stream->config, "the stream is closed");
-    return stream->queued_pinned < high_mark(stream);
-}
-
-void pro_stream_shutdown(struct pro_stream *stream)
-{
-    proi_require(stream->config, "the stream is closed");
-    if (refuses(stream))
-        return;
-    set(stream, SHUT_WANTED);
-    hurry(stream);
-    pump(stream);
-}
-
 void pro_stream_close(struct pro_stream *stream, enum pro_stream_ending ending)
 {
     proi_require(stream->config, "the stream is closed");
@@ -880,7 +461,7 @@ void pro_stream_close(struct pro_stream *stream, enum pro_stream_ending ending)
     if (first)
         retire(stream);
     if (!has(stream, CLOSING))
-        advance(stream);
+        proi_stream_advance(stream);
     else if (ending == PRO_STREAM_ABORT)
         pro_cancel(&stream->out);
 }

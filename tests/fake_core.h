@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * A core that does nothing by itself: a test completes each operation, in orders and with results that the contract
- * allows and that kernels bring about once in a million times. For src/stream.c, linked alone.
+ * allows and that kernels bring about once in a million times. For src/stream.c and stream_write.c, linked alone.
  */
 #ifndef TESTS_FAKE_CORE_H
 #define TESTS_FAKE_CORE_H
