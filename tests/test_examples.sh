@@ -1,7 +1,7 @@
 #!/bin/sh
-# Runs the examples for real: test_examples.sh ECHO PROXY CLIENT, on the backend of PROACTOR_BACKEND.
+# Runs the examples for real: test_examples.sh ECHO PROXY CLIENT RESOLVE, on the backend of PROACTOR_BACKEND.
 set -eu
-echo=$1 proxy=$2 client=$3
+echo=$1 proxy=$2 client=$3 resolve=$4
 command -v nc >/dev/null || { echo 'skipped: no nc'; exit 77; }
 
 listening()
@@ -92,3 +92,13 @@ grep -q '00009no answer' "$work/frame" || fail "the server got $(cat "$work/fram
 for pid in ${pids% *}; do
     kill -0 "$pid" || fail "process $pid is gone"
 done
+
+# Names that need no network, and one that is none.
+"$resolve" || fail 'no names to look up, and it fails'
+"$resolve" 127.0.0.1 ::1 127.0.0.2 >"$work/found" || fail 'numbers are not found'
+[ "$(LC_ALL=C sort "$work/found")" = "127.0.0.1 127.0.0.1
+127.0.0.2 127.0.0.2
+::1 ::1" ] || fail "found $(cat "$work/found")"
+! "$resolve" 127.0.0.1 not..a.name >"$work/found" 2>"$work/why" || fail 'what is no name is found'
+[ "$(cat "$work/found")" = '127.0.0.1 127.0.0.1' ] || fail "beside what is no name $(cat "$work/found")"
+grep -q 'not..a.name: ' "$work/why" || fail "what is no name: $(cat "$work/why")"
