@@ -341,3 +341,46 @@ void side_collect(struct side *side, size_t size)
         world_turns(side->w, 1);
     }
 }
+
+struct server server_new(struct world *w, int backlog)
+{
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    struct server server = {.fd = world_own(w, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)),
+                            .length = sizeof server.address};
+    assert_int_equal(bind(server.fd, (struct sockaddr *)&any, sizeof any), 0);
+    if (backlog >= 0)
+        assert_int_equal(listen(server.fd, backlog), 0);
+    assert_int_equal(getsockname(server.fd, (struct sockaddr *)&server.address, &server.length), 0);
+    return server;
+}
+
+void server_fill(struct world *w, const struct server *server)
+{
+    for (unsigned i = 0; i < 3; i++) {
+        int fd = world_own(w, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+        connect(fd, (const struct sockaddr *)&server->address, server->length);
+        poll(NULL, 0, 5);
+    }
+}
+
+void side_connect(struct side *side, const struct server *server, uint64_t deadline)
+{
+    assert_int_equal(pro_stream_connect(side->stream, side->w->loop, (const struct sockaddr *)&server->address,
+                                        server->length, deadline, &side->config),
+                     0);
+}
+
+void end_in_event(struct side *side, enum event event)
+{
+    if (event == (enum event)(side->choice / 8) && !side->closing) {
+        side_end(side, (enum pro_stream_ending)(1 + side->choice % 4));
+        if (side->choice & 4)
+            pro_stream_close(side->stream, PRO_STREAM_ABORT);
+        side_write(side, 10);
+        assert_int_equal(pro_stream_try_write(side->stream, "x", 1), -EPIPE);
+        pro_stream_pause(side->stream);
+        pro_stream_resume(side->stream);
+        pro_stream_shutdown(side->stream);
+        pro_stream_read_deadline(side->stream, 1);
+    }
+}

@@ -77,6 +77,22 @@ bool far_has_pattern(const struct side *side);
 /* Has the far end send `size` bytes, which the side keeps. */
 void side_collect(struct side *side, size_t size);
 
+struct server {
+    int fd;
+    struct sockaddr_storage address;
+    socklen_t length;
+};
+
+/* A TCP socket on loopback; with a backlog below 0 it does not listen. */
+struct server server_new(struct world *w, int backlog);
+/* Fills the backlog, so that further connects get no answer. */
+void server_fill(struct world *w, const struct server *server);
+void side_connect(struct side *side, const struct server *server, uint64_t deadline);
+
+/* An act: ends the stream, in the event and in the way that `choice` says (event * 8 + way), and tries what may be called
+ * after that. */
+void end_in_event(struct side *side, enum event event);
+
 /* Turns that do not wait, with the far end reading up to `most` bytes a turn, until `condition` holds. */
 #define READ_UNTIL(side, most, condition)                                                                              \
     do {                                                                                                               \

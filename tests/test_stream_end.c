@@ -1,14 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Streams: every way to end, connecting, and everything at once.
+ * Streams: every way to end, and everything at once.
  */
 #include "side.h"
 
 #include <errno.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 /* ------------------------------------------------------------------------------------------------------------
@@ -276,26 +272,11 @@ static void close_when_a_harsher_ending_is_asked_for_hurries(void **state)
     assert_pool_idle(pool);
 }
 
-static void end_it(struct side *side, enum event event)
-{
-    if (event == (enum event)(side->choice / 8) && !side->closing) {
-        side_end(side, (enum pro_stream_ending)(1 + side->choice % 4));
-        if (side->choice & 4)
-            pro_stream_close(side->stream, PRO_STREAM_ABORT);
-        side_write(side, 10);
-        assert_int_equal(pro_stream_try_write(side->stream, "x", 1), -EPIPE);
-        pro_stream_pause(side->stream);
-        pro_stream_resume(side->stream);
-        pro_stream_shutdown(side->stream);
-        pro_stream_read_deadline(side->stream, 1);
-    }
-}
-
 static void end_inside(struct world *w, struct pro_pool *pool, enum event event, int how, bool fails)
 {
     struct side *side = side_new(w, pool);
     uint64_t at = 0;
-    side->act = end_it;
+    side->act = end_in_event;
     side->choice = (int)event * 8 + how;
     side->config.high = 3000000;
     side->config.linger_ns = 5 * MS;
@@ -356,204 +337,6 @@ static void closed_when_it_opens_the_stream_again_works(void **state)
     side_end(side, PRO_STREAM_NOW);
     side_done(side);
     assert_int_equal(side->choice, -1);
-}
-
-/* ------------------------------------------------------------------------------------------------------------
- * Connecting
- * ------------------------------------------------------------------------------------------------------------ */
-
-struct server {
-    int fd;
-    struct sockaddr_storage address;
-    socklen_t length;
-};
-
-static struct server server_new(struct world *w, int backlog)
-{
-    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    struct server server = {.fd = world_own(w, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)),
-                            .length = sizeof server.address};
-    assert_int_equal(bind(server.fd, (struct sockaddr *)&any, sizeof any), 0);
-    if (backlog >= 0)
-        assert_int_equal(listen(server.fd, backlog), 0);
-    assert_int_equal(getsockname(server.fd, (struct sockaddr *)&server.address, &server.length), 0);
-    return server;
-}
-
-/* Fills the backlog, so that further connects get no answer. */
-static void server_fill(struct world *w, const struct server *server)
-{
-    for (unsigned i = 0; i < 3; i++) {
-        int fd = world_own(w, socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-        connect(fd, (const struct sockaddr *)&server->address, server->length);
-        poll(NULL, 0, 5);
-    }
-}
-
-static void side_connect(struct side *side, const struct server *server, uint64_t deadline)
-{
-    assert_int_equal(pro_stream_connect(side->stream, side->w->loop, (const struct sockaddr *)&server->address,
-                                        server->length, deadline, &side->config),
-                     0);
-}
-
-static void side_accept(struct side *side, const struct server *server)
-{
-    side->far = world_own(side->w, accept4(server->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC));
-}
-
-static void connect_when_somebody_listens_connects_and_reads(void **state)
-{
-    struct world *w = *state;
-    struct pro_pool *pool = world_pool(w, NULL);
-    struct server server = server_new(w, 10);
-    for (unsigned i = 0; i < 16; i++) {
-        struct side *side = side_new(w, pool);
-        uint64_t at = 0;
-        side->check = true;
-        side_connect(side, &server, i & 1 ? pro_now(w->loop) + 10000 * MS : 0);
-        assert_int_equal(pro_stream_try_write(side->stream, "x", 1), -EAGAIN);
-        side_write(side, 1000);
-        if (i & 2)
-            side_pause(side);
-        if (i & 4)
-            pro_stream_shutdown(side->stream);
-        if (i & 8)
-            pro_stream_read_deadline(side->stream, pro_now(w->loop) + 20 * MS);
-        RUN_UNTIL(w, side->count[CONNECTED]);
-        assert_int_equal(side->error[CONNECTED], 0);
-        side_accept(side, &server);
-        far_write(side, &at, 1000, SIZE_MAX);
-        if (i & 2) {
-            world_turns(w, 5);
-            side_resume(side);
-        }
-        READ_UNTIL(side, SIZE_MAX, side->received == 1000 && side->got_size == 1000);
-        if (i & 4)
-            READ_UNTIL(side, SIZE_MAX, side->far_error == 0);
-        if (i & 8) {
-            RUN_UNTIL(w, side->count[END]);
-            assert_int_equal(side->error[END], -ETIME);
-        }
-        assert_int_equal(side->ok, 1);
-        side_finish(side);
-        assert_int_equal(side->count[CONNECTED], 1);
-    }
-    assert_pool_idle(pool);
-}
-
-static void connect_when_nobody_listens_is_refused(void **state)
-{
-    struct world *w = *state;
-    struct pro_pool *pool = world_pool(w, NULL);
-    struct server server = server_new(w, -1);
-    for (enum pro_stream_ending ending = PRO_STREAM_LINGER; ending <= PRO_STREAM_ABORT; ending++) {
-        struct side *side = side_new(w, pool);
-        side_connect(side, &server, 0);
-        side_write(side, 1000);
-        RUN_UNTIL(w, side->count[CONNECTED]);
-        assert_int_equal(side->error[CONNECTED], -ECONNREFUSED);
-        assert_int_equal(side->failed, 1);
-        assert_int_equal(side->error[WRITTEN], -ECONNREFUSED);
-        side_write(side, 1000);
-        RUN_UNTIL(w, side->failed == 2);
-        side_end(side, ending);
-        RUN_UNTIL(w, side->count[CLOSED]);
-        assert_int_equal(side->error[CLOSED], -ECONNREFUSED);
-        assert_int_equal(side->count[BROKEN] + side->count[END], 0);
-        side_done(side);
-    }
-}
-
-static void connect_when_there_is_no_descriptor_says_so(void **state)
-{
-    struct world *w = *state;
-    struct side *side = side_new(w, world_pool(w, NULL));
-    struct sockaddr bad = {.sa_family = 250};
-    assert_int_equal(pro_stream_connect(side->stream, w->loop, &bad, sizeof bad, 0, &side->config), -EAFNOSUPPORT);
-    side_open(side, UNIX); /* it is closed still */
-    side_finish(side);
-}
-
-static void connect_when_nobody_answers_meets_its_deadline(void **state)
-{
-    struct world *w = *state;
-    struct pro_pool *pool = world_pool(w, NULL);
-    struct server server = server_new(w, 0);
-    server_fill(w, &server);
-    struct side *side = side_new(w, pool);
-    side_connect(side, &server, pro_now(w->loop) + 20 * MS);
-    side_write(side, 1000);
-    RUN_UNTIL(w, side->count[CONNECTED]);
-    assert_int_equal(side->error[CONNECTED], -ETIME);
-    assert_int_equal(side->error[WRITTEN], -ETIME);
-    side_end(side, PRO_STREAM_LINGER);
-    RUN_UNTIL(w, side->count[CLOSED]);
-    assert_int_equal(side->error[CLOSED], -ETIME);
-    side_done(side);
-}
-
-static void close_when_connecting_ends_the_connect(void **state)
-{
-    struct world *w = *state;
-    struct pro_pool *pool = world_pool(w, NULL);
-    struct server server = server_new(w, 0);
-    server_fill(w, &server);
-    for (unsigned i = 0; i < 16; i++) {
-        struct side *side = side_new(w, pool);
-        bool queued = i & 8;
-        enum pro_stream_ending ending = 1 + i % 4;
-        side_connect(side, &server, queued ? pro_now(w->loop) + 20 * MS : 0);
-        if (queued)
-            side_write(side, 1000);
-        if (i & 4)
-            world_turns(w, 2);
-        side_end(side, ending);
-        RUN_UNTIL(w, side->count[CLOSED]);
-        assert_int_equal(side->error[CLOSED], queued && ending <= PRO_STREAM_FLUSH ? -ETIME : 0);
-        assert_int_equal(side->cancelled + side->failed, queued);
-        side_done(side);
-    }
-}
-
-/* Connect, write, close, all at once: fire and forget. */
-static void close_when_connecting_with_a_queue_still_delivers_it(void **state)
-{
-    struct world *w = *state;
-    struct pro_pool *pool = world_pool(w, NULL);
-    struct server server = server_new(w, 10);
-    for (enum pro_stream_ending ending = PRO_STREAM_LINGER; ending <= PRO_STREAM_FLUSH; ending++) {
-        struct side *side = side_new(w, pool);
-        side_connect(side, &server, 0);
-        side_write(side, 1000);
-        side_end(side, ending);
-        RUN_UNTIL(w, side->ok == 1);
-        side_accept(side, &server);
-        READ_UNTIL(side, SIZE_MAX, side->far_error == 0);
-        assert_int_equal(side->got_size, 1000);
-        far_close(side);
-        RUN_UNTIL(w, side->count[CLOSED]);
-        assert_int_equal(side->error[CLOSED], 0);
-        side_done(side);
-    }
-}
-
-static void close_when_called_inside_connected_works(void **state)
-{
-    struct world *w = *state;
-    struct pro_pool *pool = world_pool(w, NULL);
-    struct server good = server_new(w, 100), bad = server_new(w, -1);
-    for (int how = 0; how < 16; how++) {
-        struct side *side = side_new(w, pool);
-        side->act = end_it;
-        side->choice = CONNECTED * 8 + how % 8;
-        side->config.linger_ns = 5 * MS;
-        side_connect(side, how < 8 ? &good : &bad, 0);
-        if (how & 1)
-            side_write(side, 10);
-        RUN_UNTIL(w, side->count[CLOSED]);
-        side_done(side);
-    }
 }
 
 /* ------------------------------------------------------------------------------------------------------------
@@ -791,13 +574,6 @@ int main(void)
         TEST(close_when_a_harsher_ending_is_asked_for_hurries),
         TEST(close_when_called_inside_a_callback_works),
         TEST(closed_when_it_opens_the_stream_again_works),
-        TEST(connect_when_somebody_listens_connects_and_reads),
-        TEST(connect_when_nobody_listens_is_refused),
-        TEST(connect_when_there_is_no_descriptor_says_so),
-        TEST(connect_when_nobody_answers_meets_its_deadline),
-        TEST(close_when_connecting_ends_the_connect),
-        TEST(close_when_connecting_with_a_queue_still_delivers_it),
-        TEST(close_when_called_inside_connected_works),
         TEST(streams_when_anything_happens_keep_order_and_answer_all),
         TEST(echo_when_the_peer_is_slow_stops_reading_and_returns_all),
         TEST(loop_when_freed_closes_what_ends),
