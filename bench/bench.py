@@ -13,6 +13,7 @@ import sys
 
 import bench_ablation
 import bench_check
+import bench_net
 import bench_publish
 import bench_report
 from bench_run import (IDLE, LIMIT, SERVERS, WORKLOADS, Bench, Failed, canaries, correct, idle_memory, instructions,
@@ -130,7 +131,7 @@ def full(bench, options):
     timed = [workload for workload in workloads if workload in WORKLOADS]
     results = results_folder(bench)
     bench_report.legend(names)
-    bench_report.write_machine(results, options)
+    bench_report.write_machine(results, options, bench.network)
     runs, failures = {}, {}
     for workload in timed:
         rounds(bench, names, workload, options, runs, failures)
@@ -223,6 +224,10 @@ def main(arguments):
         for name, (text, _) in WORKLOADS.items():
             print("%-20s%s" % (name, text))
         return 0
+    if options.publish:
+        return bench_publish.publish(results_folder(bench), tell)
+    bench.network = bench_net.separate()
+    print("bench: on %s" % bench.network, flush=True)
     if options.check:
         return bench_check.Check(bench, options, tell).all()
     if options.smoke:
@@ -232,8 +237,6 @@ def main(arguments):
     if options.micro:
         print_micro(bench)
         return 0
-    if options.publish:
-        return bench_publish.publish(results_folder(bench), tell)
     if options.ablation:
         options.rounds = options.rounds or 9
         return 1 if bench_ablation.run(bench, options, tell, results_folder(bench)) else 0

@@ -66,8 +66,8 @@ def servers_of(runs):
 def machine(data):
     if not data["machine"]:
         return None
-    return ("Linux %(kernel)s, %(cores)d cores (%(processor)s), loopback; %(rounds)d rounds of %(seconds)g s."
-            % data["machine"])
+    return ("Linux %(kernel)s, %(cores)d cores (%(processor)s), %(network)s; %(rounds)d rounds of %(seconds)g s."
+            % {"network": "loopback", **data["machine"]})
 
 
 def results(data):

@@ -94,14 +94,14 @@ def write_csv(folder, runs, memory):
             out.writerow([name] + [told[column] for column in columns])
 
 
-def write_machine(folder, options):
+def write_machine(folder, options, network):
     """machine.json: where and how it was measured. Which machine it was is nobody's business; what it is like, is."""
     with open("/proc/cpuinfo") as file:
         found = re.search(r"^model name\s*:\s*(.+)$", file.read(), re.MULTILINE)
     with open(os.path.join(folder, "machine.json"), "w") as file:
         json.dump({"kernel": ".".join(re.findall(r"\d+", platform.release())[:2]), "cores": os.cpu_count(),
                    "processor": found.group(1) if found else platform.machine(), "rounds": options.rounds,
-                   "seconds": options.seconds}, file)
+                   "seconds": options.seconds, "network": network}, file)
 
 
 def csv_rows(folder, name):

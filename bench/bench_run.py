@@ -87,6 +87,7 @@ class Bench:
 
     def __init__(self, build):
         self.build = build
+        self.network = None  # what is measured on, in words
         self.load = self.path("load")
         self.reversed = os.path.join(build, "proto", "reversed")
         self.auto = self.find_auto()
